@@ -1,0 +1,72 @@
+"""The values that flow from camera to sink. All are frozen; arrays inside them are not to be written to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An axis-aligned bounding box in whole pixels; `x`, `y` is its top left corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def area(self) -> int:
+        """Pixels inside."""
+        return self.width * self.height
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union, 0.0 (apart) to 1.0 (the same)."""
+        wide = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        high = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        if wide <= 0 or high <= 0:
+            return 0.0
+        shared = wide * high
+        return shared / (self.area + other.area - shared)
+
+    def as_tuple(self) -> tuple[int, int, int, int]:
+        """`(x, y, width, height)`, as events and JSON carry it."""
+        return (self.x, self.y, self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture from a camera.
+
+    Attributes:
+        gray: `uint8[H, W]`, luminance.
+        time: seconds. Monotonic at capture for live sources, media time for files, number / fps for folders.
+            Every duration is a difference of these.
+        number: counts the source's frames from 0; a gap means that frames were skipped.
+        color: `uint8[H, W, 3]` in OpenCV's order (B, G, R), only where the source was asked for it.
+        name: what the picture is called where it is a file of its own (`images:`), else empty.
+    """
+
+    gray: NDArray[np.uint8]
+    time: float
+    number: int
+    color: NDArray[np.uint8] | None = None
+    name: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """`(width, height)` in pixels."""
+        height, width = self.gray.shape
+        return (width, height)
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face in a frame. `track` is the same number for the same face in every frame of one start."""
+
+    box: Box
+    track: int

@@ -1,0 +1,1 @@
+"""The exporting floor: a Keras model in, one quantised, self-describing TFLite file out."""

@@ -1,0 +1,52 @@
+"""Packaging of `mien`. The base install is what a Raspberry Pi needs and nothing more."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "edge/__init__.py").read_text())[1]
+
+# Small Bookworm Pis: the old runtime is built against numpy 1, and OpenCV asks for numpy 2 from 4.12 on.
+TFLITE_RUNTIME = ["tflite-runtime>=2.14; python_version < '3.12'", "numpy<2", "opencv-python-headless>=4.6,<4.12"]
+TRAINER = ["tensorflow>=2.19", "keras>=3.10", "h5py", "matplotlib>=3.8", "scikit-learn>=1.4", "rich>=13"]
+
+setup(
+    name="mien",
+    version=VERSION,
+    description="Reads facial expressions on a Raspberry Pi: trainer, exporter and a light daemon",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=["edge", "edge.camera", "edge.sinks", "trainer", "export"],
+    package_data={"edge": ["py.typed", "*.json", "models/*", "samples/*"]},
+    install_requires=[
+        "numpy>=1.24",
+        "opencv-python-headless>=4.6,<5",
+        "paho-mqtt>=2,<3",
+        "ai-edge-litert>=1.2",
+    ],
+    extras_require={
+        "tflite-runtime": TFLITE_RUNTIME,
+        "trainer": TRAINER,
+        "tensorboard": ["tensorboard>=2.19"],
+        "dev": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", "jsonschema>=4", "types-jsonschema", "pillow>=10"],
+    },
+    entry_points={
+        "console_scripts": [
+            "mien = edge.cli:main",
+            "mien-train = trainer.cli:main",
+            "mien-export = export.cli:main",
+        ]
+    },
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
