@@ -1,0 +1,43 @@
+import pytest
+
+from edge.credentials import has_password, hide_password, read_secret, url_with_password
+from edge.errors import BadDataError, InputNotFoundError
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://u:p@h/x", "rtsp://***@h/x"),
+        ("cannot open rtsp://u:p@ss/w@h:554/x now", "cannot open rtsp://***@h:554/x now"),
+        ("http://h/x?user=u&password=p&y=1", "http://h/x?user=u&password=***&y=1"),
+        ("/dev/video0", "/dev/video0"),
+    ],
+)
+def test_messages_show_urls_without_what_is_secret(text, shown):
+    assert hide_password(text) == shown
+
+
+def test_a_password_file_holds_one_line(tmp_path):
+    path = tmp_path / "password"
+    path.write_text("pass word \n")
+    assert read_secret(path, "mqtt.password_file") == "pass word "
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"hunter2\nhunter2\n", b"hunter2\xff", b"hunter2" * 1000])
+def test_a_password_file_with_anything_else_is_refused_without_showing_it(tmp_path, content):
+    path = tmp_path / "password"
+    path.write_bytes(content)
+    with pytest.raises(BadDataError, match=r"mqtt.password_file: .*password") as raised:
+        read_secret(path, "mqtt.password_file")
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_missing_password_file_names_the_key(tmp_path):
+    with pytest.raises(InputNotFoundError, match=r"mqtt.password_file: .*absent cannot be read"):
+        read_secret(tmp_path / "absent", "mqtt.password_file")
+
+
+def test_a_password_is_put_into_a_url_so_that_any_character_survives():
+    url = url_with_password("rtsp://u@camera:554/live?x=1", "p@:/#")
+    assert url == "rtsp://u:p%40%3A%2F%23@camera:554/live?x=1"
+    assert has_password(url)
