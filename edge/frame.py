@@ -66,7 +66,14 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A face in a frame. `track` is the same number for the same face in every frame of one start."""
+    """A face in a frame.
+
+    Attributes:
+        box: where it is.
+        track: the same number for the same face in every frame of one start.
+        seen: False while the detector misses it for a moment; `box` is then where it was last seen.
+    """
 
     box: Box
     track: int
+    seen: bool = True
