@@ -74,10 +74,10 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
 
 
 def _read_bytes(path: Path) -> bytes:
-    if path.is_dir():
-        raise BadDataError(f"{path}: a folder, where a picture was expected")
     try:
         size = path.stat().st_size
+        if path.is_dir():
+            raise BadDataError(f"{path}: a folder, where a picture was expected")
         if not path.is_file():
             raise BadDataError(f"{path}: not a regular file, where a picture was expected")
         if size > MAX_BYTES:

@@ -1,0 +1,73 @@
+"""What every camera is: something that yields frames, never hangs, and says why it died."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.frame import Frame
+
+
+class Camera(ABC):
+    """A source of frames. Use it as a context manager; iterate over it for all frames.
+
+    Attributes:
+        spec: what it was opened with, fit for a message: never with a password in it.
+        live: True where frames come in their own time and are lost if nobody takes them.
+    """
+
+    spec: str
+    live: bool
+
+    @abstractmethod
+    def read(self) -> Frame | None:
+        """The next frame, for a live camera the newest; waits no longer than the camera's timeout.
+
+        Returns:
+            None when a file source has ended or the camera was closed.
+
+        Raises:
+            CameraError: no picture came in time, or the camera is gone.
+            BadDataError: a file is damaged; the next call goes on behind the damage where there is something.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the device or file. May be called twice."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (frame := self.read()) is not None:
+            yield frame
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def frame_of(image: NDArray[np.uint8], *, time: float, number: int, color: bool) -> Frame:
+    """Make a frame of what OpenCV delivered.
+
+    Args:
+        image: `uint8[H, W]`, `uint8[H, W, 1]`, `uint8[H, W, 3]` (B, G, R) or `uint8[H, W, 4]` (B, G, R, alpha).
+        time: seconds, see `Frame`.
+        number: see `Frame`.
+        color: whether the frame carries colour too; a grey image then stands in all three channels.
+    """
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels == 1:
+        gray = image.reshape(image.shape[:2])
+        shown = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR) if color else None
+    else:
+        shown = image if channels == 3 else cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
+        gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if channels == 3 else cv2.COLOR_BGRA2GRAY)  # type: ignore[assignment]  # as above
+    return Frame(gray=gray, time=time, number=number, color=shown if color else None)  # type: ignore[arg-type]  # OpenCV's stubs widen uint8 to any number

@@ -1,0 +1,178 @@
+"""A camera behind OpenCV that a thread of its own empties, so that nobody ever waits on a dead device for ever."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+import edge.opencv  # noqa: F401  # silences OpenCV
+from edge.camera.base import Camera, frame_of
+from edge.errors import CameraError
+from edge.frame import Frame
+
+CLOSE_WITHIN = 2.0
+"""Seconds that closing waits for the thread; one that is stuck in a driver is left behind as a daemon thread."""
+
+
+class Capture(Protocol):
+    """The part of `cv2.VideoCapture` that is used here."""
+
+    def grab(self) -> bool:
+        """Wait for the next picture."""
+
+    def retrieve(self) -> tuple[bool, NDArray[np.uint8]]:
+        """Decode it."""
+
+    def release(self) -> None:
+        """Close the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """How a lost camera is sought again: a pause before each attempt that doubles from `first` up to `longest`.
+
+    Attributes:
+        within: seconds after the last picture at which it is given up. 0: at once.
+        first: seconds before the first attempt.
+        longest: seconds between two attempts at most.
+    """
+
+    within: float = 0.0
+    first: float = 0.5
+    longest: float = 8.0
+
+
+class LiveCamera(Camera):
+    """The newest picture of a device or stream.
+
+    A thread opens the device, takes pictures as they come and keeps the newest; pictures that nobody took leave a
+    gap in `Frame.number`. `Frame.time` is the monotonic clock when the picture arrived, before it was decoded.
+
+    Args:
+        spec: what the camera was opened with, fit for a message.
+        open_capture: opens the device; raises `CameraError` where it cannot. Called in the camera's thread.
+        color: whether frames carry colour.
+        timeout: seconds that opening, and later each `read()`, waits at most.
+        reconnect: what to do when a device that has worked is lost.
+
+    Raises:
+        CameraError: the device cannot be opened in time.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        spec: str,
+        open_capture: Callable[[], Capture],
+        *,
+        color: bool = False,
+        timeout: float = 5.0,
+        reconnect: Reconnect = Reconnect(),
+    ) -> None:
+        self.spec = spec
+        self._open_capture = open_capture
+        self._color = color
+        self._timeout = timeout
+        self._reconnect = reconnect
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._opened = False
+        self._newest: tuple[NDArray[np.uint8], float, int] | None = None
+        self._count = 0
+        self._died = ""
+        self._thread = threading.Thread(target=self._work, name=f"camera {spec}", daemon=True)
+        self._thread.start()
+        self._wait_until_open()
+
+    def read(self) -> Frame | None:
+        """The newest picture that was not delivered yet; waits for one.
+
+        Returns:
+            None once the camera is closed.
+
+        Raises:
+            CameraError: none came within the timeout (a later call may succeed where the camera reconnects), or the
+                camera is gone for good.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest or self._died or self._stopping.is_set(), self._timeout)
+            newest, self._newest = self._newest, None
+            if self._stopping.is_set():
+                return None
+        if newest is None:
+            raise CameraError(self._died or f"{self.spec}: no picture for {self._timeout:g} s; is it still connected?")
+        image, taken, number = newest
+        return frame_of(image, time=taken, number=number, color=self._color)
+
+    def close(self) -> None:
+        """Stop the thread, which closes the device."""
+        with self._changed:
+            self._stopping.set()
+            self._changed.notify_all()
+        self._thread.join(CLOSE_WITHIN)
+
+    def _wait_until_open(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._opened or self._died, self._timeout)
+        if self._opened:
+            return
+        # Not close(): a driver that hangs in open must not make the caller wait once more.
+        self._stopping.set()
+        raise CameraError(self._died or f"{self.spec}: does not answer within {self._timeout:g} s; is it connected?")
+
+    def _work(self) -> None:
+        try:
+            self._deliver_all()
+        except Exception as error:  # whatever it is, read() must hear of it
+            told = (
+                str(error) if isinstance(error, CameraError) else f"{self.spec}: {type(error).__name__} in its driver"
+            )
+            with self._changed:
+                self._died = told
+                self._changed.notify_all()
+
+    def _deliver_all(self) -> None:
+        last = time.monotonic()
+        pause = self._reconnect.first
+        while not self._stopping.is_set():
+            try:
+                capture = self._open_capture()
+            except CameraError:
+                if not self._opened or time.monotonic() - last > self._reconnect.within:
+                    raise
+            else:
+                before = self._count
+                self._deliver_from(capture)
+                if self._count > before:
+                    last, pause = time.monotonic(), self._reconnect.first
+            if time.monotonic() + pause - last > self._reconnect.within and not self._stopping.is_set():
+                raise CameraError(f"{self.spec}: the camera stopped delivering; check its cable, power and network")
+            self._stopping.wait(pause)
+            pause = min(2 * pause, self._reconnect.longest)
+
+    def _deliver_from(self, capture: Capture) -> None:
+        with self._changed:
+            self._opened = True
+            self._changed.notify_all()
+        try:
+            while not self._stopping.is_set() and capture.grab():
+                taken = time.monotonic()
+                done, image = capture.retrieve()
+                if not done or image is None or image.size == 0:
+                    continue
+                with self._changed:
+                    self._newest = (image, taken, self._count)
+                    self._count += 1
+                    self._changed.notify_all()
+        except cv2.error:
+            return  # a damaged stream: as good as an ended one
+        finally:
+            capture.release()

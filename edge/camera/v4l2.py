@@ -1,0 +1,80 @@
+"""USB cameras and other V4L2 devices: `v4l2:/dev/video0`, `v4l2:0`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import cv2
+
+from edge.camera.live import Capture, LiveCamera
+from edge.errors import CameraError
+
+GROUP_ADVICE = "add the user to the group that may use cameras: sudo usermod -aG video $USER, then log in again"
+
+
+def open_v4l2(
+    spec: str,
+    device: Path,
+    *,
+    color: bool = False,
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    timeout: float = 5.0,
+) -> LiveCamera:
+    """Open a V4L2 device; it is asked for MJPEG, which lets USB 2 cameras keep their frame rate.
+
+    Args:
+        spec: what the camera was opened with.
+        device: such as `/dev/video0`.
+        color: whether frames carry colour.
+        size: width and height in pixels to ask for; the camera answers with the nearest that it can.
+        fps: frames per second to ask for.
+        timeout: seconds that opening, and later each `read()`, waits at most.
+
+    Raises:
+        CameraError: it is not there, is no camera, may not be used, is busy or does not answer.
+    """
+    check_device(device)
+
+    def open_capture() -> Capture:
+        capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
+        if not capture.isOpened():
+            capture.release()
+            raise CameraError(
+                f"{device}: does not open as a camera; another program may be using it (see: fuser -v {device}), or it "
+                "is not a capture device (see: v4l2-ctl --list-devices)"
+            )
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        if size is not None:
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+        if fps is not None:
+            capture.set(cv2.CAP_PROP_FPS, fps)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        return capture  # type: ignore[return-value]  # OpenCV's stubs widen uint8 to any number
+
+    return LiveCamera(spec, open_capture, color=color, timeout=timeout)
+
+
+def check_device(device: Path) -> None:
+    """Say early and exactly what is wrong with a device file.
+
+    Raises:
+        CameraError: it is not there, is no device, or may not be used.
+    """
+    try:
+        mode = device.stat().st_mode
+    except FileNotFoundError:
+        there = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
+        raise CameraError(
+            f"{device}: no such camera; video devices here: {there}. Check that it is plugged in; in a container or a "
+            "hardened service, that the device is let in"
+        ) from None
+    except OSError as error:
+        raise CameraError(f"{device}: cannot be looked at ({error.strerror}); {GROUP_ADVICE}") from None
+    if not stat.S_ISCHR(mode):
+        raise CameraError(f"{device}: not a camera device; name one such as v4l2:/dev/video0")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise CameraError(f"{device}: no permission to use it; {GROUP_ADVICE}")

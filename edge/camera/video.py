@@ -1,0 +1,141 @@
+"""A video file as a camera: every frame, in order, with its own time."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+import edge.opencv  # noqa: F401  # silences OpenCV
+from edge.camera.base import Camera, frame_of
+from edge.errors import BadDataError, InputNotFoundError
+from edge.frame import Frame
+from edge.pictures import MAX_PIXELS
+
+ASSUMED_FPS = 25.0
+"""Where neither the container nor the caller tells."""
+
+EXACT = frozenset({".mp4", ".m4v", ".mov", ".avi"})
+"""Containers that count their frames. Others tell a duration, which the sound may outlast the pictures by."""
+
+SLACK_FRAMES, SLACK_SHARE, SLACK_SECONDS = 2, 0.02, 1.0
+
+
+class VideoCamera(Camera):
+    """All frames of a video file.
+
+    A file that ends before its container says so delivers every frame that can be decoded and then raises
+    `BadDataError` with the number of the first one missing; after that it has ended.
+
+    Args:
+        path: the file.
+        color: whether frames carry colour.
+        fps: used for `Frame.time` only where the file itself tells none.
+
+    Raises:
+        InputNotFoundError: the file is not there or cannot be read.
+        BadDataError: it is no video, is cut short before its first frame, or its frames are too large.
+    """
+
+    live = False
+
+    def __init__(self, path: Path, *, color: bool = False, fps: float | None = None) -> None:
+        self.spec = str(path)
+        self._path = path
+        self._color = color
+        _check_readable(path)
+        # Absolute, so that no file name is taken for one of FFmpeg's protocols.
+        self._capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
+        if not self._capture.isOpened():
+            raise BadDataError(f"{path}: not a video, or cut short; check that it plays, or copy it again")
+        told = self._capture.get(cv2.CAP_PROP_FPS)
+        self._fps = told if np.isfinite(told) and told > 0 else fps or ASSUMED_FPS
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self._promised = int(count) if np.isfinite(count) and 0 < count < 1e9 else 0
+        width, height = (int(self._capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MAX_PIXELS:
+            self.close()
+            raise BadDataError(f"{path}: frames of {width:,} x {height:,} pixels are more than Mien takes into memory")
+        self._number = 0
+        self._time = -1.0 / self._fps
+        self._ended = False
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, as the file tells."""
+        return self._fps
+
+    @property
+    def promised(self) -> int:
+        """How many frames the container promises, 0 where it does not tell."""
+        return self._promised
+
+    def read(self) -> Frame | None:
+        """The next frame.
+
+        Raises:
+            BadDataError: the file broke off before this frame.
+        """
+        if self._ended:
+            return None
+        image = self._decode()
+        if image is None:
+            self._ended = True
+            self._check_complete()
+            return None
+        self._time = self._media_time()
+        frame = frame_of(image, time=self._time, number=self._number, color=self._color)
+        self._number += 1
+        return frame
+
+    def _decode(self) -> NDArray[np.uint8] | None:
+        try:
+            done, image = self._capture.read()
+        except cv2.error as error:
+            self._ended = True
+            raise BadDataError(f"{self.spec}: frame {self._number} cannot be decoded ({error.err})") from None
+        return image if done else None  # type: ignore[return-value]  # OpenCV's stubs widen uint8 to any number
+
+    def _media_time(self) -> float:
+        told = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
+        # Some containers hold no times, or times that run backwards.
+        return told if np.isfinite(told) and told > self._time else self._time + 1.0 / self._fps
+
+    def _check_complete(self) -> None:
+        if self._number == 0:
+            raise BadDataError(f"{self.spec}: breaks off at frame 0: nothing in this video can be decoded")
+        lacking = self._promised - self._number
+        # A variable frame rate makes the count a guess, so the time must fall short as well.
+        end = self._time + 1.0 / self._fps
+        short = self._promised / self._fps - end
+        slack = max(SLACK_FRAMES, SLACK_SHARE * self._promised)
+        seconds = slack / self._fps
+        if self._path.suffix.lower() not in EXACT:
+            seconds = max(seconds, SLACK_SECONDS)
+        if lacking > slack and short > seconds:
+            raise BadDataError(
+                f"{self.spec}: breaks off at frame {self._number} of {self._promised} ({end:.1f} s); what came before "
+                "it was processed; copy the file again"
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._ended = True
+        self._capture.release()
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadDataError(f"{path}: not a regular file, where a video was expected")
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise InputNotFoundError(f"{path}: not there; check the path") from None
+    except OSError as error:
+        raise InputNotFoundError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    if empty:
+        raise BadDataError(f"{path}: the file is empty, where a video was expected")
