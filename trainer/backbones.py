@@ -1,0 +1,110 @@
+"""MobileNets for small grey faces, started from ImageNet's weights or from nothing.
+
+The architectures are Keras's own (Howard et al. 2017, Sandler et al. 2018). Two things differ: the stem takes one
+grey channel and has stride 1, since at 48 px the stock strides leave a 2x2 map (28.5 M multiply-adds) and ruin the
+network, where a stride-1 stem leaves 3x3 (103 M).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from edge.errors import BadDataError, InputNotFoundError, UnavailableError
+
+BACKBONES = {"mobilenet_v1": keras.applications.MobileNet, "mobilenet_v2": keras.applications.MobileNetV2}
+_STEMS = {"mobilenet_v1": "conv1", "mobilenet_v2": "Conv1"}
+IMAGENET = "imagenet"
+SCRATCH = "none"
+
+
+def build_network(
+    backbone: str, *, labels: int, size: int, width: float, dropout: float, stem_stride: int, weights: str
+) -> keras.Model:
+    """A classifier of scaled grey faces.
+
+    Args:
+        backbone: a key of `BACKBONES`.
+        labels: number of classes.
+        size: side of the input in pixels.
+        width: width multiplier (alpha).
+        dropout: share of pooled features dropped in training.
+        stem_stride: stride of the first convolution; 1 for faces of 48 px.
+        weights: path of an ImageNet `no_top` file, `imagenet` for Keras's own download, `none` for random weights.
+
+    Returns:
+        A model from `float32[n, size, size, 1]` in -1..1 to logits `float32[n, labels]`, with the backbone's layers
+        marked by the name `backbone` of the nested model.
+
+    Raises:
+        InputNotFoundError, BadDataError: the weights file is not there or does not fit.
+        UnavailableError: the weights cannot be downloaded from here.
+    """
+    pretrained = _pretrained(backbone, width, weights)
+    body = _grey_copy(backbone, pretrained, size, stem_stride)
+    if weights != SCRATCH:
+        _take_weights(body, pretrained)
+    features = keras.layers.GlobalAveragePooling2D(name="pool")(body.output)
+    features = keras.layers.Dropout(dropout, seed=0, name="dropout")(features)
+    logits = keras.layers.Dense(labels, name="logits")(features)
+    return keras.Model(body.input, logits, name=f"{backbone}_{width:g}_{size}")
+
+
+def set_backbone_trainable(network: keras.Model, trainable: bool) -> None:
+    """Freeze or free everything but the head. Frozen batch norm also keeps its statistics."""
+    for layer in network.layers:
+        layer.trainable = trainable or layer.name == "logits"
+
+
+def _pretrained(backbone: str, width: float, weights: str) -> keras.Model:
+    """The stock colour network at 224 px, the size whose weights everybody has."""
+    build = BACKBONES[backbone]
+    kind: dict[str, Any] = {"input_shape": (224, 224, 3), "alpha": width, "include_top": False}
+    if weights == SCRATCH:
+        return build(weights=None, **kind)
+    if weights == IMAGENET:
+        try:
+            return build(weights=IMAGENET, **kind)
+        except Exception as error:  # Keras raises a bare Exception when a download fails
+            raise UnavailableError(
+                f"ImageNet weights for {backbone} at width {width:g} cannot be downloaded ({error}); "
+                "name a file with --weights PATH, or start from nothing with --weights none"
+            ) from error
+    path = Path(weights)
+    if not path.is_file():
+        raise InputNotFoundError(
+            f"{path}: no such weights file; name a no_top .h5 of {backbone}, 'imagenet' to download it, or 'none'"
+        )
+    network = build(weights=None, **kind)
+    try:
+        network.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise BadDataError(
+            f"{path}: these weights do not fit {backbone} at width {width:g} ({str(error).splitlines()[0]})"
+        ) from error
+    return network
+
+
+def _grey_copy(backbone: str, pretrained: keras.Model, size: int, stem_stride: int) -> keras.Model:
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if layer.name == _STEMS[backbone]:
+            config["strides"] = (stem_stride, stem_stride)
+        return type(layer).from_config(config)
+
+    inputs = keras.Input((size, size, 1), name="face")
+    return keras.models.clone_model(pretrained, input_tensors=inputs, clone_function=copy)
+
+
+def _take_weights(body: keras.Model, pretrained: keras.Model) -> None:
+    for layer in body.layers:
+        if not layer.weights:
+            continue
+        values = pretrained.get_layer(layer.name).get_weights()
+        if values[0].shape != layer.weights[0].shape:
+            # On R = G = B the three input kernels act as their sum, so a grey stem loses nothing.
+            values[0] = np.sum(values[0], axis=2, keepdims=True)
+        layer.set_weights(values)

@@ -1,0 +1,126 @@
+"""How good a network is, in the field's terms; numbers only, pictures are `trainer.report`'s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from edge.crop import scale_pixels
+from edge.errors import BadDataError
+from trainer import keras_file
+from trainer.datasets import Split
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One network's answers on one split, counted.
+
+    Attributes:
+        labels: class names.
+        count: number of images.
+        accuracy, macro_f1: 0 to 1.
+        interval: half width of the 95 % interval of the accuracy at this count.
+        accuracy_without_copies: on the images that have no exact copy in the training split, or None where not asked.
+        precision, recall, f1: `float[n_labels]`; support: `int[n_labels]`, images of each class.
+        confusion: `int[n_labels, n_labels]`, rows are the truth.
+    """
+
+    labels: tuple[str, ...]
+    count: int
+    accuracy: float
+    macro_f1: float
+    interval: float
+    accuracy_without_copies: float | None
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    support: NDArray[np.int64]
+    confusion: NDArray[np.int64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "count": self.count,
+            "accuracy": round(self.accuracy, 5),
+            "interval_95": round(self.interval, 5),
+            "accuracy_without_copies": None
+            if self.accuracy_without_copies is None
+            else round(self.accuracy_without_copies, 5),
+            "macro_f1": round(self.macro_f1, 5),
+            "classes": {
+                label: {
+                    "precision": round(float(self.precision[i]), 5),
+                    "recall": round(float(self.recall[i]), 5),
+                    "f1": round(float(self.f1[i]), 5),
+                    "support": int(self.support[i]),
+                }
+                for i, label in enumerate(self.labels)
+            },
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def network_logits(path: Path, split: Split, labels: tuple[str, ...], *, batch: int = 256) -> NDArray[np.float32]:
+    """Logits `float32[n, n_labels]` of a `.keras` or `.tflite` network on `split`.
+
+    Raises:
+        BadDataError: the network's labels or size are not the data set's.
+    """
+    if path.suffix == ".tflite":
+        return _tflite_logits(path, split, labels)
+    network, card = keras_file.load_network(path)
+    known = tuple(card.get("labels", labels))
+    _refuse_mismatch(path, known, labels, network.input_shape[1], split.images.shape[1], network.output_shape[-1])
+    images = scale_pixels(split.images)[..., np.newaxis]
+    logits: NDArray[np.float32] = np.asarray(network.predict(images, batch_size=batch, verbose=0), dtype=np.float32)
+    return logits
+
+
+def _tflite_logits(path: Path, split: Split, labels: tuple[str, ...]) -> NDArray[np.float32]:
+    from edge.model import open_model  # an interpreter is not needed to train
+
+    model = open_model(path)
+    _refuse_mismatch(path, model.labels, labels, model.input_size, split.images.shape[1], len(model.labels))
+    return np.stack([model.logits(image) for image in split.images])
+
+
+def _refuse_mismatch(
+    path: Path, known: tuple[str, ...], labels: tuple[str, ...], size: int, images: int, outputs: int
+) -> None:
+    if known != labels or outputs != len(labels):
+        raise BadDataError(f"{path}: knows the labels {', '.join(known)}; the data set has {', '.join(labels)}")
+    if size != images:
+        raise BadDataError(f"{path}: wants faces of {size} px, the data set was read at {images}; give --size {size}")
+
+
+def evaluate(
+    logits: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    labels: tuple[str, ...],
+    *,
+    copied: NDArray[np.bool_] | None = None,
+) -> Evaluation:
+    """Count `logits` `float32[n, n_labels]` against `truth` `int64[n]`."""
+    guess = logits.argmax(axis=1)
+    right = guess == truth
+    numbers = np.arange(len(labels))
+    precision, recall, f1, support = precision_recall_fscore_support(truth, guess, labels=numbers, zero_division=0)
+    accuracy = float(right.mean())
+    return Evaluation(
+        labels=labels,
+        count=len(truth),
+        accuracy=accuracy,
+        macro_f1=float(f1.mean()),
+        interval=1.96 * float(np.sqrt(accuracy * (1 - accuracy) / len(truth))),
+        accuracy_without_copies=None if copied is None else float(right[~copied].mean()),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        support=support,
+        confusion=confusion_matrix(truth, guess, labels=numbers),
+    )

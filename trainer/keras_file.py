@@ -1,0 +1,60 @@
+"""Reading and writing `.keras` files: one network, with what is known about it packed in.
+
+A `.keras` file is a ZIP; `mien.json` is one more member, which Keras passes over.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from edge.errors import BadDataError, InputNotFoundError, MienError, OutputError
+
+CARD = "mien.json"
+
+
+def save_network(network: keras.Model, card: dict[str, Any], path: Path) -> None:
+    """Write `network` and its card to `path`; a kill leaves the file that was there before."""
+    partial = path.with_name("partial.keras")
+    try:
+        network.save(partial)
+        with zipfile.ZipFile(partial, "a") as archive:
+            archive.writestr(CARD, json.dumps(card, indent=2))
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def load_network(path: Path) -> tuple[keras.Model, dict[str, Any]]:
+    """Read a network and its card (empty where another program wrote the file).
+
+    Raises:
+        InputNotFoundError: there is no such file.
+        BadDataError: it is not a `.keras` file, is cut short, or holds code (a Lambda layer), which is refused.
+    """
+    if not path.is_file():
+        raise InputNotFoundError(f"{path}: no such file; mien-train fit writes one to RUN/model.keras")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            card = json.loads(archive.read(CARD)) if CARD in archive.namelist() else {}
+        return keras.saving.load_model(path, compile=False, safe_mode=True), card
+    except MienError:
+        raise
+    except Exception as error:  # Keras raises whatever its layers raise on a file that is not what it should be
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "lambda" in str(error).lower():
+            reason = "it holds a Lambda layer, which is arbitrary Python code and is refused"
+        raise BadDataError(f"{path}: not a network that can be loaded: {reason}") from error
+
+
+def load_weights_alone(model: keras.Model, path: Path) -> None:
+    """Read the weights of a file that `Model.save_weights` wrote, and leave the optimizer as it is."""
+    optimizer, model.optimizer = model.optimizer, None
+    try:
+        model.load_weights(path)
+    finally:
+        model.optimizer = optimizer
