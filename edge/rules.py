@@ -99,10 +99,16 @@ def parse_broker(url: str) -> Broker:
     Raises:
         ValueError: it is something else, or has a user, a path or a query.
     """
-    parts = urlsplit(url)
     ports = {"mqtt": 1883, "mqtts": 8883}
-    extras = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
-    if parts.scheme not in ports or not parts.hostname or extras or parts.port == 0:
+    try:
+        parts = urlsplit(url)
+        extras = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+        # A name that DNS cannot carry would end paho's thread.
+        good = parts.scheme in ports and parts.hostname and not extras and parts.port != 0
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        good = False
+    if not good or not parts.hostname:
         raise ValueError(f"{hide_password(url)} is no mqtt://host:1883 or mqtts://host:8883")
     return Broker(parts.hostname, parts.port or ports[parts.scheme], parts.scheme == "mqtts")
 

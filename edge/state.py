@@ -1,0 +1,38 @@
+"""The latest picture (`mien/state/1`): how many faces there are and what each shows, folded from the events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from edge.events import GONE, Event
+
+SCHEMA = "mien/state/1"
+
+
+def fold(faces: Mapping[int, Event], event: Event) -> dict[int, Event]:
+    """The last event of every track that is still there, after one event more."""
+    others = {track: last for track, last in faces.items() if track != event.track}
+    return others if event.type == GONE else others | {event.track: event}
+
+
+def state_json(device: str, faces: Mapping[int, Event], last: Event | None) -> str:
+    """The state as one line of JSON.
+
+    Args:
+        device: the device's name.
+        faces: from `fold`.
+        last: the latest event, which dates the state; None before the first one.
+    """
+    state = {
+        "schema": SCHEMA,
+        "device": device,
+        "ts": last.ts if last else None,
+        "clock_synced": last.clock_synced if last else None,
+        "count": len(faces),
+        "faces": [
+            {"track": track, "expression": event.expression, "confidence": event.confidence, "box": list(event.box)}
+            for track, event in sorted(faces.items())
+        ],
+    }
+    return json.dumps(state, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,309 @@
+import contextlib
+import json
+import logging
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import edge.sinks.mqtt
+from edge.config import MqttConfig
+from edge.errors import BadDataError, ConfigError, InputNotFoundError, UnavailableError
+from edge.rules import Broker, parse_broker
+from edge.sinks.mqtt import MqttSink, open_mqtt
+
+pytestmark = pytest.mark.broker
+
+ROOT = Path(__file__).parents[3]
+EVENT, STATE, STATUS = (f"mien/kitchen/{what}" for what in ("event", "state", "status"))
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch):
+    monkeypatch.setattr(edge.sinks.mqtt, "RECONNECT_SECONDS", (0.05, 0.1))
+
+
+@pytest.fixture
+def connect():
+    """Make a sink; what a test leaves open is closed without a word about what was not delivered."""
+    sinks = []
+
+    def make(port, **options):
+        sinks.append(MqttSink(Broker("127.0.0.1", port, tls=False), device="kitchen", **options))
+        return sinks[-1]
+
+    yield make
+    for sink in sinks:
+        with contextlib.suppress(UnavailableError):
+            sink.close(timeout=0)
+
+
+def numbers(listener):
+    return [int(json.loads(payload)["id"].rsplit("-", 1)[1]) for payload in listener.payloads(EVENT)]
+
+
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_events_arrive_in_order_between_online_and_offline(mosquitto, listen, connect, make_event):
+    broker = mosquitto()
+    listener = listen(broker.port)
+    sink = connect(broker.port)
+    for number in range(1, 501):
+        sink.publish(make_event(number))
+    sink.close()
+    listener.wait_for(lambda: "offline" in listener.payloads(STATUS))
+    assert numbers(listener) == list(range(1, 501))
+    assert listener.payloads(EVENT)[0] == make_event(1).to_json()
+    assert listener.payloads(STATUS) == ["online", "offline"]
+    assert {(message.topic, message.qos) for message in listener.messages} == {(EVENT, 1), (STATE, 1), (STATUS, 1)}
+    assert sink.unsent == sink.dropped == sink.rejected == 0
+
+
+def test_status_and_state_are_retained_and_events_are_not(mosquitto, listen, connect, make_event):
+    broker = mosquitto()
+    sink = connect(broker.port)
+    sink.publish(make_event(1))
+    sink.publish(make_event(2, type="changed", expression="sad", previous="happy", since=1.5))
+    sink.close()
+    late = listen(broker.port)
+    late.wait_for(lambda: len(late.messages) == 2)
+    assert late.payloads(STATUS) == ["offline"]
+    [state] = map(json.loads, late.payloads(STATE))
+    assert (state["count"], state["faces"][0]["expression"]) == (1, "sad")
+    assert all(message.retain for message in late.messages)
+
+
+def test_base_and_device_make_the_topics(mosquitto, listen, connect):
+    broker = mosquitto()
+    listener = listen(broker.port)
+    connect(broker.port, base="home/mien").wait_connected(5)
+    listener.wait_for(lambda: listener.payloads("home/mien/kitchen/status") == ["online"])
+
+
+RUN_FOR_EVER = """
+import sys, time
+from edge.rules import Broker
+from edge.sinks.mqtt import MqttSink
+sink = MqttSink(Broker("127.0.0.1", int(sys.argv[1]), False), device="kitchen")
+print(sink.wait_connected(10), flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_broker_says_offline_for_a_daemon_that_was_killed(mosquitto, listen):
+    broker = mosquitto()
+    listener = listen(broker.port)
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", RUN_FOR_EVER, str(broker.port)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    try:
+        assert daemon.stdout.readline() == "True\n"
+        listener.wait_for(lambda: listener.payloads(STATUS) == ["online"])
+    finally:
+        daemon.send_signal(signal.SIGKILL)
+        daemon.communicate()
+    listener.wait_for(lambda: listener.payloads(STATUS) == ["online", "offline"])
+
+
+def test_a_broker_that_comes_late_gets_what_has_waited(mosquitto, listen, connect, make_event, caplog):
+    broker = mosquitto()
+    listener = listen(broker.port)
+    broker.stop()
+    sink = connect(broker.port)
+    assert sink.wait_connected(0.3) is False
+    for number in range(1, 51):
+        sink.publish(make_event(number))
+    broker.start()
+    listener.wait_for(lambda: listener.payloads(STATUS)[-1:] == ["online"])
+    sink.close()
+    assert sink.unsent == 0
+    assert caplog.text.count("cannot be reached (Connection refused)") == 1
+    assert "; 50 events are waiting" in caplog.text
+
+
+def test_no_event_is_lost_and_order_is_kept_when_the_broker_restarts(mosquitto, listen, connect, make_event, tmp_path):
+    broker = mosquitto("persistence true", f"persistence_location {tmp_path}/")
+    listener = listen(broker.port)
+    sink = connect(broker.port)
+    for first in (0, 400, 800):
+        for number in range(first, first + 300):
+            sink.publish(make_event(number))
+        broker.stop()
+        for number in range(first + 300, first + 400):
+            sink.publish(make_event(number))
+        broker.start()
+        assert sink.wait_connected(5)
+    sink.close()
+    listener.wait_for(lambda: 1199 in numbers(listener))
+    # At least once: a repeated id is the same event again, and the first time of each is in order.
+    assert list(dict.fromkeys(numbers(listener))) == list(range(1200))
+
+
+def test_retained_messages_are_sent_again_to_a_broker_that_forgot_them(mosquitto, listen, connect, make_event):
+    broker = mosquitto()
+    sink = connect(broker.port)
+    sink.publish(make_event(1))
+    sink.wait_connected(5)
+    broker.stop(signal.SIGKILL)
+    broker.start()
+    listener = listen(broker.port)
+    listener.wait_for(lambda: listener.payloads(STATUS) and listener.payloads(STATE))
+    assert listener.payloads(STATUS)[-1] == "online"
+    listener.wait_for(lambda: json.loads(listener.payloads(STATE)[-1])["count"] == 1)
+
+
+def test_when_too_many_wait_the_oldest_are_dropped_and_counted(mosquitto, listen, connect, make_event, caplog):
+    broker = mosquitto()
+    listener = listen(broker.port, EVENT)
+    broker.freeze()
+    sink = connect(broker.port, queue_size=100)
+    for number in range(1, 251):
+        sink.publish(make_event(number))
+    broker.thaw()
+    sink.close()
+    listener.wait_for(lambda: 250 in numbers(listener))
+    assert sink.dropped == 150
+    assert numbers(listener) == list(range(151, 251))
+    assert caplog.text.count("the oldest are dropped") == 1
+
+
+@pytest.fixture
+def locked(mosquitto, tmp_path):
+    """A broker that lets in `mien` with the password `hunter2`."""
+    tool = shutil.which("mosquitto_passwd", path="/usr/bin:/usr/sbin:/usr/local/bin")
+    if tool is None:
+        pytest.skip("mosquitto_passwd is not installed (apt-get install mosquitto)")
+    subprocess.run([tool, "-b", "-c", tmp_path / "users", "mien", "hunter2"], check=True, capture_output=True)
+    (tmp_path / "acl").write_text("user mien\ntopic readwrite mien/kitchen/#\n")
+    return mosquitto(f"password_file {tmp_path}/users", f"acl_file {tmp_path}/acl")
+
+
+def configured(port, tmp_path, password, **changes):
+    path = tmp_path / "password"
+    path.write_text(password + "\n")
+    return MqttConfig(url=f"mqtt://127.0.0.1:{port}", username="mien", password_file=path, **changes)
+
+
+def test_the_password_is_read_from_its_file(locked, tmp_path, make_event):
+    sink = open_mqtt(configured(locked.port, tmp_path, "hunter2"), "kitchen")
+    sink.publish(make_event(1))
+    assert sink.wait_connected(5)
+    sink.close()
+    assert sink.unsent == 0
+
+
+def test_a_wrong_password_is_said_once_and_raised_and_never_shown(locked, tmp_path, make_event, caplog):
+    caplog.set_level(logging.DEBUG)
+    sink = open_mqtt(configured(locked.port, tmp_path, "swordfish"), "kitchen")
+    sink.publish(make_event(1))
+    says = r"127.0.0.1:\d+ refuses mien-kitchen \(Not authorized\); check mqtt.username and mqtt.password_file"
+    with pytest.raises(UnavailableError, match=says):
+        sink.wait_connected(5)
+    time.sleep(0.3)  # several attempts more
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match=rf"1 events did not reach the broker .*{says}") as raised:
+        sink.close()
+    assert time.monotonic() - began < 3
+    assert raised.value.exit_code == 69
+    assert caplog.text.count("refuses mien-kitchen") == 1
+    assert "swordfish" not in caplog.text + repr(sink) + str(vars(sink)) + str(raised.value)
+
+
+def test_topics_that_the_broker_does_not_take_are_an_error(locked, tmp_path, make_event, caplog):
+    sink = open_mqtt(configured(locked.port, tmp_path, "hunter2"), "bathroom")
+    sink.publish(make_event(1))
+    sink.publish(make_event(2))
+    with pytest.raises(UnavailableError, match=r"2 events were rejected by the broker .*\(Not authorized\)"):
+        sink.close()
+    assert caplog.text.count("does not take mien/bathroom/event") == 1
+
+
+def test_a_broker_that_stays_away_costs_a_bounded_time_and_is_said_at_the_end(connect, make_event):
+    sink = connect(closed_port())
+    sink.publish(make_event(1))
+    began = time.monotonic()
+    with pytest.raises(
+        UnavailableError, match=r"1 events did not reach the broker at 127.0.0.1:\d+; .*Connection refused"
+    ):
+        sink.close(timeout=0.3)
+    assert time.monotonic() - began < 3
+
+
+def test_with_nothing_to_deliver_an_absent_broker_is_no_error_and_costs_no_time(connect):
+    sink = connect(closed_port())
+    began = time.monotonic()
+    sink.close()
+    assert time.monotonic() - began < 2
+
+
+def test_a_broker_that_hangs_does_not_hold_up_the_end(mosquitto, connect, make_event):
+    broker = mosquitto()
+    sink = connect(broker.port)
+    assert sink.wait_connected(5)
+    broker.freeze()
+    sink.publish(make_event(1))
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match="1 events did not reach"):
+        sink.close(timeout=0.3)
+    assert time.monotonic() - began < 4
+
+
+def test_a_second_device_with_our_name_is_reported_once(mosquitto, listen, connect, caplog):
+    broker = mosquitto()
+    listener = listen(broker.port, STATUS)
+    connect(broker.port)
+    connect(broker.port)
+    listener.wait_for(lambda: len(listener.payloads(STATUS)) > 12)
+    says = "is there another client called mien-kitchen? Give each device its own device.name"
+    assert caplog.text.count(says) == 2  # each of the two has said it
+    assert len(caplog.messages) <= 6
+
+
+def test_a_closed_sink_takes_nothing(mosquitto, connect, make_event):
+    sink = connect(mosquitto().port)
+    sink.close()
+    sink.close()
+    with pytest.raises(ValueError, match="is closed"):
+        sink.publish(make_event(1))
+
+
+def test_what_is_missing_for_the_connection_names_its_key(tmp_path):
+    (tmp_path / "junk.pem").write_text("no certificate")
+    url = f"mqtts://127.0.0.1:{closed_port()}"
+    with pytest.raises(InputNotFoundError, match=r"mqtt.ca_file: .*absent.pem cannot be read"):
+        open_mqtt(MqttConfig(url=url, ca_file=tmp_path / "absent.pem"), "kitchen")
+    with pytest.raises(BadDataError, match=r"mqtt.ca_file: .*junk.pem holds no certificate"):
+        open_mqtt(MqttConfig(url=url, ca_file=tmp_path / "junk.pem"), "kitchen")
+    with pytest.raises(InputNotFoundError, match=r"mqtt.password_file: .*absent cannot be read"):
+        open_mqtt(MqttConfig(url=url, username="mien", password_file=tmp_path / "absent"), "kitchen")
+    with pytest.raises(ConfigError, match=r"mqtt.username is empty"):
+        open_mqtt(MqttConfig(url=url, password_file=tmp_path / "absent"), "kitchen")
+
+
+@pytest.mark.parametrize(
+    ("url", "broker"),
+    [
+        ("mqtt://pi", Broker("pi", 1883, tls=False)),
+        ("mqtts://pi.local/", Broker("pi.local", 8883, tls=True)),
+        ("mqtt://[::1]:1884", Broker("::1", 1884, tls=False)),
+    ],
+)
+def test_a_brokers_url_gives_host_port_and_encryption(url, broker):
+    assert parse_broker(url) == broker
+
+
+@pytest.mark.parametrize(
+    "url", ["pi", "mqtt://", "mqtt://pi:0", "mqtt://me@pi", "mqtt://pi/topic", "mqtt://" + "a" * 64]
+)
+def test_what_is_no_brokers_url_is_refused(url):
+    with pytest.raises(ValueError, match=r"is no mqtt://host:1883"):
+        parse_broker(url)
