@@ -111,10 +111,11 @@ class VideoCamera(Camera):
         # A variable frame rate makes the count a guess, so the time must fall short as well.
         end = self._time + 1.0 / self._fps
         short = self._promised / self._fps - end
-        slack = max(SLACK_FRAMES, SLACK_SHARE * self._promised)
+        slack = float(SLACK_FRAMES)
         seconds = slack / self._fps
         if self._path.suffix.lower() not in EXACT:
-            seconds = max(seconds, SLACK_SECONDS)
+            slack = max(slack, SLACK_SHARE * self._promised)
+            seconds = max(slack / self._fps, SLACK_SECONDS)
         if lacking > slack and short > seconds:
             raise BadDataError(
                 f"{self.spec}: breaks off at frame {self._number} of {self._promised} ({end:.1f} s); what came before "

@@ -1,0 +1,172 @@
+"""The Pi's camera, with a small stand-in for the system's picamera2 that keeps to its interface (0.3.x)."""
+
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edge.camera import open_camera
+from edge.errors import CameraError
+
+STRIDE = 704
+"""Bytes in a row of 640 pixels as the hardware pads them."""
+
+
+class Request:
+    def __init__(self, camera):
+        self.camera = camera
+
+    def make_array(self, name):
+        width, height = self.camera.config["lores"]["size"]
+        if name == "main":
+            return np.dstack([np.full((height, width), value, np.uint8) for value in (1, 2, 3)])
+        planes = np.full((height * 3 // 2, STRIDE), 255, np.uint8)
+        planes[:height, :width] = np.arange(width, dtype=np.uint8)
+        return planes
+
+    def get_metadata(self):
+        return {"SensorTimestamp": self.camera.stamp()}
+
+    def release(self):
+        self.camera.released += 1
+
+
+class FakePicamera2:
+    cameras = 1
+    instances: list["FakePicamera2"]
+    stamp = staticmethod(lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) - 20_000_000)
+    close_waits = None
+
+    def __init__(self, index):
+        self.index = index
+        self.dead = self.broken = self.started = self.closed = False
+        self.released = 0
+        type(self).instances.append(self)
+
+    @classmethod
+    def global_camera_info(cls):
+        return [{}] * cls.cameras
+
+    def create_video_configuration(self, main, lores, controls, queue):
+        return {"main": main, "lores": lores, "controls": controls, "queue": queue}
+
+    def configure(self, config):
+        if config["main"]["size"][0] > 4000:
+            raise RuntimeError("Failed to allocate dma buffers")
+        self.config = config
+
+    def start(self):
+        self.started = True
+
+    def capture_request(self, wait):
+        assert wait is False
+        future = Future()
+        if self.broken:
+            future.set_exception(RuntimeError("device disappeared"))
+        elif not self.dead:
+            future.set_result(Request(self))
+        return SimpleNamespace(get_result=lambda timeout: future.result(timeout))
+
+    def close(self):
+        if self.close_waits:
+            self.close_waits.wait(5.0)
+        self.closed = True
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    kind = type("Fake", (FakePicamera2,), {"instances": []})
+    monkeypatch.setitem(sys.modules, "picamera2", SimpleNamespace(Picamera2=kind))
+    return kind
+
+
+def test_the_grey_picture_is_the_y_plane_without_its_padding(fake):
+    with open_camera("picamera2") as camera:
+        frame = camera.read()
+    assert camera.live
+    assert frame.gray.shape == (480, 640)
+    assert np.array_equal(frame.gray[479], np.arange(640, dtype=np.uint8))
+    assert frame.gray.flags.c_contiguous
+    assert frame.color is None
+
+
+def test_colour_comes_from_the_same_exposure_as_bgr(fake):
+    with open_camera("picamera2", color=True) as camera:
+        assert camera.read().color[0, 0].tolist() == [1, 2, 3]
+    assert fake.instances[0].config["main"]["format"] == "RGB888"
+
+
+def test_old_captures_are_not_queued_and_size_and_rate_are_asked_for(fake):
+    open_camera("picamera2:0", size=(320, 240), fps=15.0).close()
+    config = fake.instances[0].config
+    assert config["queue"] is False
+    assert config["lores"] == {"size": (320, 240), "format": "YUV420"}
+    assert config["controls"] == {"FrameRate": 15.0}
+
+
+def test_the_time_is_that_of_the_exposure(fake):
+    with open_camera("picamera2") as camera:
+        assert 0.015 < time.monotonic() - camera.read().time < 1.0
+
+
+def test_a_time_stamp_that_is_garbage_is_replaced_by_now(fake):
+    fake.stamp = staticmethod(lambda: 1 << 62)
+    before = time.monotonic()
+    with open_camera("picamera2") as camera:
+        assert before <= camera.read().time <= time.monotonic()
+
+
+def test_every_request_goes_back_to_the_camera_and_frames_are_counted(fake):
+    with open_camera("picamera2") as camera:
+        assert [camera.read().number for _ in range(3)] == [0, 1, 2]
+    assert fake.instances[0].released == 3
+
+
+def test_a_camera_that_is_lost_times_out_and_is_never_opened_again(fake):
+    with open_camera("picamera2", timeout=0.02) as camera:
+        camera.read()
+        fake.instances[0].dead = True
+        with pytest.raises(CameraError, match=r"picamera2: no picture for 0\.02 s"):
+            camera.read()
+        fake.instances[0].dead = False
+        with pytest.raises(CameraError, match="start mien again"):
+            camera.read()
+    assert len(fake.instances) == 1
+
+
+def test_a_capture_that_fails_is_a_camera_error(fake):
+    with open_camera("picamera2") as camera:
+        fake.instances[0].broken = True
+        with pytest.raises(CameraError, match="device disappeared"):
+            camera.read()
+
+
+def test_closing_a_lost_camera_does_not_hang(fake, monkeypatch):
+    monkeypatch.setattr("edge.camera.picamera2.CLOSE_WITHIN", 0.02)
+    fake.close_waits = threading.Event()
+    camera = open_camera("picamera2")
+    camera.close()
+    assert not fake.instances[0].closed
+    assert camera.read() is None
+    fake.close_waits.set()
+
+
+def test_a_camera_that_is_not_there_is_answered_with_the_cable(fake):
+    with pytest.raises(CameraError, match="no such camera, 1 found; check the ribbon cable"):
+        open_camera("picamera2:1")
+
+
+def test_a_size_that_does_not_start_closes_the_camera(fake):
+    with pytest.raises(CameraError, match=r"does not start at 4608x2592 .*dma buffers"):
+        open_camera("picamera2", size=(4608, 2592))
+    assert fake.instances[0].closed
+
+
+def test_without_the_systems_picamera2_the_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "picamera2", None)
+    with pytest.raises(CameraError, match=r"apt install python3-picamera2.*--system-site-packages"):
+        open_camera("picamera2")
