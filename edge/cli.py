@@ -1,0 +1,119 @@
+"""The command `mien`. Everything heavy is imported by the subcommand that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge import __version__
+from edge.commandline import Parser, guarded
+
+EXAMPLES = """\
+examples:
+  mien run --source party.mp4 --log events.jsonl      a video, every frame, events to a file
+  mien run --source picamera2 --mqtt mqtt://broker    a Raspberry Pi's camera, events to a broker
+  mien run --source synthetic --annotate shown.mp4    no camera at hand: see what it does
+  mien classify photos/ --format json                 photos in bulk, one JSON object each
+
+'mien COMMAND --help' explains a command. Pictures stay on this machine; only events leave it, and only where you say.
+"""
+
+RUN_EXAMPLES = """\
+Options win over MIEN_... in the environment, that over the configuration file, that over the defaults. Without --log
+and --mqtt, events are printed.
+
+sources:
+  picamera2                     the Raspberry Pi's camera
+  v4l2:/dev/video0              a USB camera
+  rtsp://user@192.168.1.20/...  a network camera; its password comes from source.password_file
+  party.mp4                     a video file
+  images:photos                 a folder of pictures
+  synthetic                     faces that need no camera
+
+examples:
+  mien run --source party.mp4 --log events.jsonl
+  mien run --source v4l2:/dev/video0 --mqtt mqtt://broker.local --device kitchen
+  mien run --source party.mp4 --pace realtime --annotate shown.mp4
+  mien run --config /etc/mien/mien.toml
+
+exit codes: 0 done, 64 wrong usage, 65 bad data, 66 input not there, 69 no camera or broker, 73 cannot write,
+78 wrong configuration, 130 Ctrl-C
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (None: the process's own) and return the exit code."""
+    return guarded("mien", lambda: _main(argv), argv)
+
+
+def make_parser() -> Parser:
+    """The parser; every subcommand leaves a function of the parsed arguments in `call`."""
+    parser = Parser(
+        "mien",
+        description="Reads facial expressions, on a Raspberry Pi or anywhere: faces in, events out.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("--version", action="version", version=f"mien {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    return parser
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    arguments = make_parser().parse_args(argv)
+    code: int = arguments.call(arguments)
+    return code
+
+
+def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
+    run = commands.add_parser(
+        "run",
+        help="watch a camera, a video or a folder, and publish events",
+        description="Watch a source and publish an event whenever a face appears, changes its expression or goes.",
+        epilog=RUN_EXAMPLES,
+    )
+    run.add_argument(
+        "--config", type=Path, metavar="FILE", help="configuration in TOML (/etc/mien/mien.toml, if there)"
+    )
+    run.add_argument("--source", metavar="SPEC", help="where frames come from, see below (picamera2)")
+    run.add_argument("--log", metavar="PATH", help="append events to this file, one JSON object a line")
+    run.add_argument("--mqtt", metavar="URL", help="publish events to this broker, such as mqtt://broker.local:1883")
+    run.add_argument(
+        "--pace",
+        choices=["fast", "realtime"],
+        help="files: every frame as fast as it goes (fast, the default), or skipping as a camera would",
+    )
+    run.add_argument(
+        "--annotate", type=Path, metavar="OUT", help="draw what is seen into a video (.mp4) or a folder of pictures"
+    )
+    run.add_argument("--model", metavar="FILE", help="a .tflite classifier (the one that comes with Mien)")
+    run.add_argument("--labels", metavar="A,B,…", help="names of a foreign model's outputs, in their order")
+    run.add_argument("--device", metavar="NAME", help="this device's name in events and topics (the host's name)")
+    run.set_defaults(call=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import logging
+
+    from edge.config import load_config
+
+    config = load_config(
+        arguments.config,
+        environ=os.environ,
+        overrides={
+            "source.spec": arguments.source,
+            "source.pace": arguments.pace,
+            "log.path": arguments.log,
+            "mqtt.url": arguments.mqtt,
+            "model.path": arguments.model,
+            "model.labels": arguments.labels,
+            "device.name": arguments.device,
+        },
+    )
+    logging.basicConfig(level=logging.WARNING, format="mien: %(levelname)s: %(message)s", stream=sys.stderr)
+    from edge.daemon import run
+
+    return run(config, environ=os.environ, annotate=arguments.annotate)

@@ -1,0 +1,230 @@
+"""`mien run`: wires camera, vision and sinks together, and ends in good order whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from edge.camera import Camera, open_camera
+from edge.commandline import INTERRUPTED
+from edge.config import Config
+from edge.credentials import read_secret
+from edge.detector import Detector
+from edge.device import clock_is_synced, default_name
+from edge.errors import BadDataError, ConfigError, InputNotFoundError, MienError, UsageError
+from edge.events import Reporter
+from edge.frame import Frame
+from edge.model import Model, open_model
+from edge.output import Output
+from edge.pipeline import Vision
+from edge.slot import Slot
+from edge.smoothing import Smoother
+from edge.starts import count_start, state_folder
+from edge.supervisor import Supervisor, join_all
+from edge.tracker import Tracker
+
+LOG = logging.getLogger(__name__)
+
+VISION_SECONDS = 10.0
+"""How long vision may take over its last frame: a large one on a small Pi."""
+
+PROBLEMS_SHOWN = 10
+"""So many unreadable pictures of a folder are named at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run. `problems` are what a file source could not read."""
+
+    camera: Camera
+    vision: Vision
+    output: Output
+    supervisor: Supervisor
+    timeout: float
+    problems: list[MienError] = field(default_factory=list)
+
+
+def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = None) -> int:
+    """Process a source until it ends, somebody stops it or something fails. For the main thread.
+
+    Args:
+        config: everything that can be set.
+        environ: the process's environment, for the folder that the count of starts lives in.
+        annotate: a video (`.mp4`) or folder for annotated frames; None: nothing is drawn.
+
+    Returns:
+        0 at the end of a file and after SIGTERM, 130 after SIGINT.
+
+    Raises:
+        MienError: any of its kinds, once everything that could be brought out has been.
+        Exception: a fault of ours, in whichever thread.
+    """
+    if annotate is not None:
+        _refuse_to_overwrite(config.source.spec, annotate)
+    supervisor = Supervisor()
+    model = open_model(config.model.path, labels=config.model.labels or None, threads=config.model.threads)
+    output = Output(supervisor, tuple(model.labels))
+    color = annotate is not None or model.channels == 3
+    with supervisor.handling_signals(), _open_camera(config, color=color) as camera:
+        realtime = _is_realtime(config, camera)
+        device = config.device.name or default_name()
+        start = count_start(state_folder(environ) / "starts")
+        vision = _make_vision(config, model, device, start, live=camera.live)
+        job = Job(camera, vision, output, supervisor, config.source.timeout)
+        began = time.monotonic()
+        try:
+            output.open(config, device, annotate, live=camera.live, patient=not realtime)
+            (run_threads if realtime else run_in_order)(job)
+        except Exception as error:
+            supervisor.fail(error)
+        took = time.monotonic() - began
+        output.bring_out(insist=not camera.live and supervisor.signal is None and supervisor.failure is None)
+    if output.frames or supervisor.failure is None:
+        print(f"mien: {output.summary(took)}", file=sys.stderr)
+    return _verdict(job)
+
+
+def run_in_order(job: Job) -> None:
+    """Every frame of a file, here and now; nothing is skipped."""
+    try:
+        for frame in _frames(job):
+            job.output.take(job.vision.look(frame))
+    finally:
+        job.output.publish(job.vision.finish())
+
+
+def run_threads(job: Job) -> None:
+    """Capture and vision in a thread each, so that vision always gets the newest frame."""
+    supervisor, slot = job.supervisor, Slot[Frame]()
+    looking = supervisor.start("vision", partial(_look, job, slot))
+    capturing = supervisor.start("capture", partial(_capture, job, slot))
+    supervisor.wait()
+    slot.close()
+    supervisor.attempt(partial(join_all, [looking], VISION_SECONDS))
+    # The camera may be closed only once nobody reads from it, and a read may take its whole timeout.
+    supervisor.attempt(partial(join_all, [capturing], job.timeout + 1.0))
+    job.output.skipped += slot.replaced
+
+
+def _capture(job: Job, slot: Slot[Frame]) -> None:
+    began, newest = time.monotonic(), None
+    try:
+        for frame in _frames(job):
+            if job.camera.live:
+                job.output.skipped += 0 if newest is None else frame.number - newest - 1
+                newest = frame.number
+            else:
+                job.supervisor.stopping.wait(max(0.0, began + frame.time - time.monotonic()))
+            slot.put(frame)
+    finally:
+        slot.close()
+
+
+def _look(job: Job, slot: Slot[Frame]) -> None:
+    try:
+        while not job.supervisor.stopped() and (frame := slot.take()) is not None:
+            job.output.take(job.vision.look(frame))
+    finally:
+        job.output.publish(job.vision.finish())
+        job.supervisor.stop()
+
+
+def _frames(job: Job) -> Iterator[Frame]:
+    """The camera's frames. What a file source cannot read is noted, and what lies behind it still comes."""
+    while not job.supervisor.stopped():
+        try:
+            frame = job.camera.read()
+        except (BadDataError, InputNotFoundError) as error:
+            if job.camera.live:
+                raise
+            job.problems.append(error)
+            continue
+        if frame is None:
+            return
+        yield frame
+
+
+def _verdict(job: Job) -> int:
+    """The exit code, or the error that ended the run."""
+    supervisor, problems, unpublished = job.supervisor, job.problems, job.output.problem
+    if supervisor.failure is not None:
+        raise supervisor.failure
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        named = [f"  {problem}" for problem in problems[:PROBLEMS_SHOWN]]
+        more = [f"  and {len(problems) - len(named)} more"] * (len(problems) > len(named))
+        raise BadDataError("\n".join([f"{len(problems)} pictures could not be read:", *named, *more]))
+    if unpublished is not None and not job.camera.live and supervisor.signal is None:
+        raise unpublished
+    if unpublished is not None:
+        LOG.warning("%s", unpublished)
+    return INTERRUPTED if supervisor.signal == signal.SIGINT else 0
+
+
+class _Calendar:
+    """Date and time of a frame: of its capture where it is live, else of the run's start plus the media time."""
+
+    def __init__(self, *, live: bool) -> None:
+        self._live = live
+        self._start = datetime.now(UTC)
+
+    def __call__(self, frame: Frame) -> datetime:
+        if self._live:
+            return datetime.now(UTC) - timedelta(seconds=time.monotonic() - frame.time)
+        return self._start + timedelta(seconds=frame.time)
+
+
+def _make_vision(config: Config, model: Model, device: str, start: int, *, live: bool) -> Vision:
+    detector = Detector(
+        config.detector.cascade,
+        scale_factor=config.detector.scale_factor,
+        min_neighbors=config.detector.min_neighbors,
+        min_face=config.detector.min_face,
+    )
+    reporter = Reporter(
+        device=device,
+        labels=model.labels,
+        model=model.name,
+        start=start,
+        every=config.report.every,
+        now=_Calendar(live=live),
+        clock_synced=clock_is_synced,
+    )
+    smoothing = config.smoothing
+    return Vision(
+        Tracker(detector, confirm=smoothing.confirm, patience=smoothing.patience),
+        model,
+        Smoother(model.labels, model.thresholds, time_constant=smoothing.time_constant),
+        reporter,
+    )
+
+
+def _open_camera(config: Config, *, color: bool) -> Camera:
+    source = config.source
+    rtsp = source.spec.lower().startswith(("rtsp:", "rtsps:"))
+    secret = read_secret(source.password_file, "source.password_file") if rtsp and source.password_file else None
+    return open_camera(
+        source.spec, color=color, size=source.size, fps=source.fps or None, timeout=source.timeout, password=secret
+    )
+
+
+def _is_realtime(config: Config, camera: Camera) -> bool:
+    if camera.live and config.source.pace == "fast":
+        raise ConfigError(
+            f"source.pace is fast, but {camera.spec} is live and keeps its own pace; leave source.pace (--pace) out"
+        )
+    return camera.live or config.source.pace == "realtime"
+
+
+def _refuse_to_overwrite(spec: str, out: Path) -> None:
+    source = Path(spec.removeprefix("images:"))
+    if out.exists() and source.exists() and out.samefile(source):
+        raise UsageError(f"--annotate {out} would write over the source itself; choose another name")

@@ -1,0 +1,114 @@
+"""A sink behind a bounded queue and a thread of its own, so that a slow one holds up nobody."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from edge.errors import UnavailableError
+from edge.events import Event
+from edge.sinks import Sink
+from edge.supervisor import Supervisor, join_all
+
+LOG = logging.getLogger(__name__)
+
+QUEUE_SIZE = 1000
+"""Events that wait for a sink at most: minutes of a lively scene."""
+
+IDLE_SECONDS = 0.5
+"""How often a sink without events is given its turn."""
+
+
+class Outlet:
+    """Hands events to one sink, in order.
+
+    What a sink raises ends the run, as any thread's exception does; only `UnavailableError` (a broker that is away)
+    does not: what could not be brought out is counted in `lost`, and `problem` keeps the last reason.
+    """
+
+    def __init__(
+        self, sink: Sink, supervisor: Supervisor, *, patient: bool, size: int = QUEUE_SIZE, idle: float = IDLE_SECONDS
+    ) -> None:
+        """Start the sink's thread.
+
+        Args:
+            sink: where the events go; it belongs to this outlet from now on and is closed by it.
+            supervisor: hears of the thread's end.
+            patient: whether `put` waits for room (files: nothing is lost) or drops the oldest (cameras).
+            size: how many events may wait.
+            idle: seconds after which a sink without events is given its turn.
+        """
+        self.name = sink.name
+        self.dropped = 0
+        """Events given up because too many were waiting."""
+        self.lost = 0
+        """Events that the sink could not bring out."""
+        self.problem: UnavailableError | None = None
+        self._sink = sink
+        self._supervisor = supervisor
+        self._patient = patient
+        self._size = size
+        self._idle = idle
+        self._changed = threading.Condition()
+        self._waiting: deque[Event] = deque()
+        self._finished = False
+        self._thread = supervisor.start(sink.name, self._work)
+
+    def put(self, event: Event) -> None:
+        """Queue an event."""
+        with self._changed:
+            if self._patient:
+                while len(self._waiting) >= self._size and not self._supervisor.stopped():
+                    self._changed.wait(self._idle)
+            elif len(self._waiting) >= self._size:
+                self._waiting.popleft()
+                self.dropped += 1
+                if self.dropped == 1:
+                    LOG.warning("%s is too slow; the oldest events that wait for it are dropped", self.name)
+            self._waiting.append(event)
+            self._changed.notify_all()
+
+    def finish(self, timeout: float) -> None:
+        """Bring out what waits and close the sink.
+
+        Raises:
+            StuckError: that took longer than `timeout` seconds.
+        """
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+        join_all([self._thread], timeout)
+
+    def _work(self) -> None:
+        try:
+            while not self._is_over():
+                event = self._next()
+                if event is None:
+                    self._try(self._sink.idle)
+                else:
+                    self._try(partial(self._sink.publish, event), losing=1)
+        finally:
+            self._try(self._sink.close)
+
+    def _is_over(self) -> bool:
+        with self._changed:
+            return self._finished and not self._waiting
+
+    def _next(self) -> Event | None:
+        """The oldest event; None after a while without any."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._finished, self._idle)
+            self._changed.notify_all()
+            return self._waiting.popleft() if self._waiting else None
+
+    def _try(self, action: Callable[[], None], losing: int = 0) -> None:
+        try:
+            action()
+        except UnavailableError as error:
+            if losing and not self.lost:
+                LOG.warning("%s: %s", self.name, error)
+            self.problem = error
+            self.lost += losing

@@ -1,0 +1,130 @@
+"""Everything that leaves a run: events to the sinks, annotated frames to a recording, counts to the summary."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from edge.annotate import draw
+from edge.config import Config
+from edge.errors import UnavailableError
+from edge.events import APPEARED, Event
+from edge.outlet import Outlet
+from edge.pipeline import Seen
+from edge.recording import Recording, open_recording
+from edge.sinks.console import Console
+from edge.sinks.log import JsonLinesLog
+from edge.sinks.mqtt import MqttSink, open_mqtt
+from edge.supervisor import Supervisor
+
+SINK_SECONDS = 15.0
+"""How long a sink may take to bring out what waits: three times what MQTT allows itself."""
+
+CONNECT_SECONDS = 5.0
+"""How long the end of a file waits for a broker, counted from the start."""
+
+
+@dataclass(slots=True)
+class Output:
+    """Where to, and how much so far.
+
+    Attributes:
+        supervisor: hears of everything that fails.
+        labels: the model's, for drawing.
+        recording: where annotated frames go, if anywhere.
+        outlets: the sinks.
+        mqtt: the one among them that talks to a broker, if any.
+        opened: monotonic seconds.
+        problem: why events could not be brought out, where they could not.
+        frames: how many were looked at.
+        skipped: how many were not, because newer ones came.
+        faces: how many appeared.
+    """
+
+    supervisor: Supervisor
+    labels: tuple[str, ...]
+    recording: Recording | None = None
+    outlets: list[Outlet] = field(default_factory=list)
+    mqtt: MqttSink | None = None
+    opened: float = field(default_factory=time.monotonic)
+    problem: UnavailableError | None = None
+    frames: int = 0
+    skipped: int = 0
+    faces: int = 0
+
+    def open(self, config: Config, device: str, annotate: Path | None, *, live: bool, patient: bool) -> None:
+        """Open what the configuration names; no sink named: the terminal.
+
+        Args:
+            config: the whole of it.
+            device: the device's name.
+            annotate: where annotated frames go; None: nowhere.
+            live: whether the source is.
+            patient: whether the source waits for slow sinks.
+
+        Raises:
+            MienError: something cannot be opened; what was opened before stays so until `bring_out`.
+        """
+        if annotate is not None:
+            self.recording = open_recording(annotate, live=live)
+        if config.log.path is not None:
+            log = JsonLinesLog(config.log.path, max_bytes=config.log.max_bytes, keep=config.log.keep)
+            self.outlets.append(Outlet(log, self.supervisor, patient=patient))
+        if config.mqtt.url:
+            self.mqtt = open_mqtt(config.mqtt, device)
+            self.outlets.append(Outlet(self.mqtt, self.supervisor, patient=patient))
+        if not self.outlets:
+            self.outlets.append(Outlet(Console(), self.supervisor, patient=patient))
+
+    def take(self, seen: Seen) -> None:
+        """Pass on what a frame told."""
+        self.frames += 1
+        self.publish(seen.events)
+        if self.recording is not None:
+            image = seen.frame.gray if seen.frame.color is None else seen.frame.color
+            shown = [(face.box, read.expression, read.confidence, read.scores) for face, read in seen.faces]
+            self.recording.write(seen.frame, draw(image, shown, self.labels))
+
+    def publish(self, events: list[Event]) -> None:
+        """Hand events to every sink."""
+        for event in events:
+            self.faces += event.type == APPEARED
+            for outlet in self.outlets:
+                outlet.put(event)
+
+    def bring_out(self, *, insist: bool) -> None:
+        """Close recording and sinks, each in turn, whatever happens to the others.
+
+        Args:
+            insist: whether a broker that cannot be had is waited for, and is a `problem` even with nothing to say.
+        """
+        if self.recording is not None:
+            self.supervisor.attempt(self.recording.close)
+        if self.mqtt is not None and insist:
+            self.problem = _await_broker(self.mqtt, max(0.0, self.opened + CONNECT_SECONDS - time.monotonic()))
+        for outlet in self.outlets:
+            self.supervisor.attempt(partial(outlet.finish, SINK_SECONDS))
+            self.problem = outlet.problem or self.problem
+        if self.mqtt is not None and self.mqtt.dropped and self.problem is None:
+            self.problem = UnavailableError(f"{self.mqtt.dropped} events did not reach the broker; too many waited")
+
+    def summary(self, seconds: float) -> str:
+        """One line for a person."""
+        rate = self.frames / seconds if seconds > 0 else 0.0
+        lost = sum(outlet.dropped + outlet.lost for outlet in self.outlets) + (self.mqtt.dropped if self.mqtt else 0)
+        return (
+            f"{self.frames} frame{'' if self.frames == 1 else 's'}, {self.skipped} skipped, "
+            f"{self.faces} face{'' if self.faces == 1 else 's'}, {rate:.1f} frames/s"
+            f"{f', {lost} events lost' if lost else ''}"
+        )
+
+
+def _await_broker(mqtt: MqttSink, timeout: float) -> UnavailableError | None:
+    try:
+        if mqtt.wait_connected(timeout):
+            return None
+    except UnavailableError as error:
+        return error
+    return UnavailableError("the broker does not answer; check mqtt.url (--mqtt), and that the broker runs")

@@ -1,0 +1,68 @@
+"""From a frame to what is known of it: faces, their expressions, and what is worth publishing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from edge.events import Event, Reporter
+from edge.frame import Box, Face, Frame
+from edge.smoothing import Reading, Smoother
+from edge.tracker import Tracker
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Classifier(Protocol):
+    """What the pipeline needs of a model."""
+
+    channels: int
+    """1: takes grey pictures; 3: colour ones."""
+
+    def classify(self, image: NDArray[np.uint8], box: Box) -> NDArray[np.float32]:
+        """Calibrated probabilities `float32[n_labels]` of the face in `uint8[H, W]` or `uint8[H, W, 3]` (BGR)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What one frame told: every confirmed face with its expression, and the events that follow from them."""
+
+    frame: Frame
+    faces: list[tuple[Face, Reading]]
+    events: list[Event]
+
+
+class Vision:
+    """Tracker, model, smoother and reporter in a row. Depends on the frames alone: no clock, no I/O, no threads."""
+
+    def __init__(self, tracker: Tracker, model: Classifier, smoother: Smoother, reporter: Reporter) -> None:
+        self._tracker = tracker
+        self._model = model
+        self._smoother = smoother
+        self._reporter = reporter
+        self._present: set[int] = set()
+
+    def look(self, frame: Frame) -> Seen:
+        """Take the next frame in."""
+        faces = [(face, self._read(frame, face)) for face in self._tracker.update(frame)]
+        present = {face.track for face, _ in faces}
+        for gone in self._present - present:
+            self._smoother.forget(gone)
+        self._present = present
+        return Seen(frame, faces, self._reporter.update(frame, faces))
+
+    def finish(self) -> list[Event]:
+        """The events that say that everybody who is left has gone."""
+        return self._reporter.finish()
+
+    def _read(self, frame: Frame, face: Face) -> Reading:
+        held = None if face.seen else self._smoother.last(face.track)
+        if held is not None:
+            # Where a face was is not where it is: the wall behind somebody who left has no expression.
+            return held
+        # A grey model gets the camera's own grey, so that drawing on colour frames changes no score.
+        image = frame.color if self._model.channels == 3 and frame.color is not None else frame.gray
+        return self._smoother.update(face.track, frame.time, self._model.classify(image, face.box))
