@@ -10,7 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "edge/__init__.py").read_te
 
 # Small Bookworm Pis: the old runtime is built against numpy 1, and OpenCV asks for numpy 2 from 4.12 on.
 TFLITE_RUNTIME = ["tflite-runtime>=2.14; python_version < '3.12'", "numpy<2", "opencv-python-headless>=4.6,<4.12"]
-TRAINER = ["tensorflow>=2.19", "keras>=3.10", "h5py", "matplotlib>=3.8", "scikit-learn>=1.4", "rich>=13"]
+TRAINER = ["tensorflow>=2.19", "keras>=3.10", "matplotlib>=3.8", "scikit-learn>=1.4", "scipy>=1.10", "rich>=13"]
 
 setup(
     name="mien",

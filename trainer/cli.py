@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,40 +76,40 @@ def _add_fit(commands: Any) -> None:
     )
     net.add_argument(
         "--weights", default="imagenet", metavar="FILE",
-        help="no_top ImageNet weights to start from: a file, 'imagenet' to download them, 'none' for random (default: %(default)s)",
+        help="no_top weights: a file, 'imagenet' to download them, 'none' for random ones (default: %(default)s)",
     )  # fmt: skip
     net.add_argument(
-        "--size", type=_whole(32, 512), default=48, help="side of the input in pixels (default: %(default)s)"
+        "--size", type=whole(32, 512), default=48, help="side of the input in pixels (default: %(default)s)"
     )
-    net.add_argument("--width", type=_number(0.1, 2), default=1.0, help="width multiplier (default: %(default)s)")
+    net.add_argument("--width", type=number(0.1, 2), default=1.0, help="width multiplier (default: %(default)s)")
     net.add_argument(
         "--stem-stride", type=int, choices=[1, 2], default=1, help="1 for small faces (default: %(default)s)"
     )
-    net.add_argument("--dropout", type=_number(0, 0.9), default=0.2, help="(default: %(default)s)")
+    net.add_argument("--dropout", type=number(0, 0.9), default=0.2, help="(default: %(default)s)")
     how = fit.add_argument_group("training")
     how.add_argument(
-        "--epochs", type=_whole(1, 10_000), default=15, help="epochs over all layers (default: %(default)s)"
+        "--epochs", type=whole(1, 10_000), default=15, help="epochs over all layers (default: %(default)s)"
     )
     how.add_argument(
         "--head-epochs",
-        type=_whole(0, 1_000),
+        type=whole(0, 1_000),
         default=1,
         help="epochs with the backbone frozen, first (default: %(default)s)",
     )
-    how.add_argument("--batch", type=_whole(2, 65_536), default=128, help="(default: %(default)s)")
+    how.add_argument("--batch", type=whole(2, 65_536), default=128, help="(default: %(default)s)")
     how.add_argument(
         "--learning-rate",
-        type=_number(1e-7, 10),
+        type=number(1e-7, 10),
         default=1e-3,
         help="peak of the cosine schedule (default: %(default)s)",
     )
-    how.add_argument("--head-learning-rate", type=_number(1e-7, 10), default=3e-3, help="(default: %(default)s)")
-    how.add_argument("--warmup-steps", type=_whole(0, 10**6), default=200, help="(default: %(default)s)")
-    how.add_argument("--weight-decay", type=_number(0, 10), default=0.02, help="AdamW's (default: %(default)s)")
-    how.add_argument("--label-smoothing", type=_number(0, 0.9), default=0.1, help="(default: %(default)s)")
+    how.add_argument("--head-learning-rate", type=number(1e-7, 10), default=3e-3, help="(default: %(default)s)")
+    how.add_argument("--warmup-steps", type=whole(0, 10**6), default=200, help="(default: %(default)s)")
+    how.add_argument("--weight-decay", type=number(0, 10), default=0.02, help="AdamW's (default: %(default)s)")
+    how.add_argument("--label-smoothing", type=number(0, 0.9), default=0.1, help="(default: %(default)s)")
     how.add_argument(
         "--ema",
-        type=_number(0, 0.99999),
+        type=number(0, 0.99999),
         default=0.998,
         help="momentum of averaged weights, 0 for none (default: %(default)s)",
     )
@@ -121,15 +122,15 @@ def _add_fit(commands: Any) -> None:
     how.add_argument("--no-augmentation", action="store_true", help="show every image as it is")
     how.add_argument(
         "--patience",
-        type=_whole(0, 10_000),
+        type=whole(0, 10_000),
         default=6,
         help="stop after so many epochs without a gain on the validation split, 0: never (default: %(default)s)",
     )
-    how.add_argument("--seed", type=_whole(0, 2**31 - 1), default=1, help="(default: %(default)s)")
+    how.add_argument("--seed", type=whole(0, 2**31 - 1), default=1, help="(default: %(default)s)")
     data = fit.add_argument_group("data")
     data.add_argument(
         "--keep-copies", action="store_true",
-        help="do not clean: keep blank images, duplicates and images that are also in a test split (the literature's protocol)",
+        help="do not clean: keep blank images, duplicates and images of the test splits (the literature's protocol)",
     )  # fmt: skip
     data.add_argument("--no-cache", action="store_true", help="parse the data anew")
 
@@ -145,10 +146,10 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("data", type=Path, help=DATA_HELP)
     evaluate.add_argument(
         "--split", choices=["train", "validation", "test"], default="validation",
-        help="validation is FER2013's PublicTest, to choose on; test is PrivateTest, to look at once (default: %(default)s)",
+        help="PublicTest is validation, to choose on; PrivateTest is test, to look at once (default: %(default)s)",
     )  # fmt: skip
     evaluate.add_argument(
-        "--size", type=_whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
+        "--size", type=whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
     )
     evaluate.add_argument("--png", type=Path, help="write the confusion matrix as a picture")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -156,10 +157,10 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _fit(args: argparse.Namespace) -> int:
-    _require_keras()
+    require_keras()
     from trainer import datasets, training
 
-    dataset = _load(args, seed=args.seed)
+    dataset = load(args.data, size=args.size, seed=args.seed, cache=not args.no_cache)
     if not args.keep_copies:
         dataset = datasets.clean(dataset)
     print(_describe(dataset))
@@ -173,17 +174,16 @@ def _fit(args: argparse.Namespace) -> int:
     )
     history = json.loads((args.out / "history.json").read_text(encoding="utf-8"))
     top = max(range(len(history)), key=lambda i: history[i]["val_accuracy"])
-    print(
-        f"{best}: best of {len(history)} epochs is epoch {top + 1}, validation accuracy {history[top]['val_accuracy']:.2%}"
-    )
+    accuracy = history[top]["val_accuracy"]
+    print(f"{best}: best of {len(history)} epochs is epoch {top + 1}, validation accuracy {accuracy:.2%}")
     return 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    _require_keras()
+    require_keras()
     from trainer import evaluation, report
 
-    dataset = _load(args, seed=0)
+    dataset = load(args.data, size=args.size, cache=not args.no_cache)
     split = dataset.split(args.split)
     logits = evaluation.network_logits(args.model, split, dataset.labels)
     copied = dataset.test_copied if args.split == "test" else None
@@ -236,38 +236,35 @@ def _describe(dataset: Dataset) -> str:
     return "\n".join(lines)
 
 
-def _load(args: argparse.Namespace, *, seed: int) -> Dataset:
+def load(source: Path, *, size: int, seed: int = 0, cache: bool = True) -> Dataset:
+    """Read a data set with a progress bar on stderr."""
     from trainer import datasets
 
-    with _reading(args.data) as progress:
-        return datasets.load_dataset(args.data, size=args.size, seed=seed, cache=not args.no_cache, progress=progress)
+    with _reading(source) as progress:
+        return datasets.load_dataset(source, size=size, seed=seed, cache=cache, progress=progress)
 
 
-class _reading:  # noqa: N801  # reads as the statement that it is: with _reading(path)
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Progress]:
     """A progress bar on stderr that appears with the first report, so that cached data shows none."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._bar, self._task = path, None, None
+    bar = Bar(console=Console(stderr=True), transient=True)
+    task = bar.add_task(f"reading {path.name}", total=None)
 
-    def __enter__(self) -> Progress:
-        return self._report
+    def report(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
 
-    def _report(self, done: int, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import Progress as Bar
-
-        if self._bar is None:
-            self._bar = Bar(console=Console(stderr=True), transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task(f"reading {self._path.name}", total=total)
-        self._bar.update(self._task, completed=done)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    try:
+        yield report
+    finally:
+        bar.stop()
 
 
-def _require_keras() -> None:
+def require_keras() -> None:
+    """Raise UnavailableError, with the command that helps, where the trainer extra is not installed."""
     import importlib.util
 
     missing = [name for name in ("keras", "sklearn", "rich") if importlib.util.find_spec(name) is None]
@@ -275,7 +272,9 @@ def _require_keras() -> None:
         raise UnavailableError(f"{missing[0]} is not installed here; the trainer needs: pip install 'mien[trainer]'")
 
 
-def _whole(low: int, high: int) -> Any:
+def whole(low: int, high: int) -> Any:
+    """A type for argparse: a whole number within bounds."""
+
     def parse(text: str) -> int:
         value = int(text)
         if not low <= value <= high:
@@ -286,7 +285,9 @@ def _whole(low: int, high: int) -> Any:
     return parse
 
 
-def _number(low: float, high: float) -> Any:
+def number(low: float, high: float) -> Any:
+    """A type for argparse: a number within bounds."""
+
     def parse(text: str) -> float:
         value = float(text)
         if not low <= value <= high:

@@ -153,9 +153,9 @@ def _complete_usage(usage: NDArray[np.int8], labels: NDArray[np.int64], seed: in
     usage = usage.copy()
     rng = np.random.default_rng(seed)
     if (usage < 0).any():
-        open_rows, shares = usage < 0, ((2, 0.1), (1, 0.1))
+        open_rows, shares = usage < 0, [(2, 0.1), (1, 0.1)]
     elif not (usage == 1).any() and (usage == 2).any():
-        open_rows, shares = usage == 0, ((1, 0.1),)
+        open_rows, shares = usage == 0, [(1, 0.1)]
     else:
         return usage
     usage[open_rows] = 0
@@ -258,7 +258,8 @@ def _csv_columns(path: Path, header: list[str]) -> tuple[int, int, int]:
         return names.index("emotion"), names.index("usage"), names.index("pixels")
     except ValueError:
         raise BadDataError(
-            f"{path}: line 1 must name the columns emotion, pixels and Usage (it names {', '.join(header)[:80] or 'nothing'})"
+            f"{path}: line 1 must name the columns emotion, pixels and Usage "
+            f"(it names {', '.join(header)[:80] or 'nothing'})"
         ) from None
 
 

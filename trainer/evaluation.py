@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from edge.crop import scale_pixels
 from edge.errors import BadDataError
 from trainer import keras_file
 from trainer.datasets import Split
+
+if TYPE_CHECKING:
+    from edge.model import Model
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,26 +75,28 @@ def network_logits(path: Path, split: Split, labels: tuple[str, ...], *, batch: 
         BadDataError: the network's labels or size are not the data set's.
     """
     if path.suffix == ".tflite":
-        return _tflite_logits(path, split, labels)
+        from edge.model import open_model  # an interpreter is not needed to train
+
+        model = open_model(path)
+        refuse_mismatch(path, model.labels, labels, model.input_size, split.images.shape[1], len(model.labels))
+        return tflite_logits(model, split)
     network, card = keras_file.load_network(path)
     known = tuple(card.get("labels", labels))
-    _refuse_mismatch(path, known, labels, network.input_shape[1], split.images.shape[1], network.output_shape[-1])
+    refuse_mismatch(path, known, labels, network.input_shape[1], split.images.shape[1], network.output_shape[-1])
     images = scale_pixels(split.images)[..., np.newaxis]
     logits: NDArray[np.float32] = np.asarray(network.predict(images, batch_size=batch, verbose=0), dtype=np.float32)
     return logits
 
 
-def _tflite_logits(path: Path, split: Split, labels: tuple[str, ...]) -> NDArray[np.float32]:
-    from edge.model import open_model  # an interpreter is not needed to train
-
-    model = open_model(path)
-    _refuse_mismatch(path, model.labels, labels, model.input_size, split.images.shape[1], len(model.labels))
+def tflite_logits(model: Model, split: Split) -> NDArray[np.float32]:
+    """Logits `float32[n, n_labels]` of an opened TFLite model, one face after the other as on the Pi."""
     return np.stack([model.logits(image) for image in split.images])
 
 
-def _refuse_mismatch(
+def refuse_mismatch(
     path: Path, known: tuple[str, ...], labels: tuple[str, ...], size: int, images: int, outputs: int
 ) -> None:
+    """Raise BadDataError where a network and a data set do not go together."""
     if known != labels or outputs != len(labels):
         raise BadDataError(f"{path}: knows the labels {', '.join(known)}; the data set has {', '.join(labels)}")
     if size != images:

@@ -22,7 +22,8 @@ def as_text(result: Evaluation, title: str) -> str:
     lines.append(f"  {'':<{wide}}  precision  recall      F1  images")
     for i, label in enumerate(result.labels):
         lines.append(
-            f"  {label:<{wide}}  {result.precision[i]:9.3f}  {result.recall[i]:6.3f}  {result.f1[i]:6.3f}  {result.support[i]:6d}"
+            f"  {label:<{wide}}  {result.precision[i]:9.3f}  {result.recall[i]:6.3f}  {result.f1[i]:6.3f}"
+            f"  {result.support[i]:6d}"
         )
     lines += ["", f"  {'truth':<{wide}}  " + " ".join(f"{label[:8]:>8}" for label in result.labels) + "   <- answer"]
     for i, label in enumerate(result.labels):
@@ -50,7 +51,8 @@ def draw_confusion(result: Evaluation, title: str, path: Path) -> None:
     axes.set_xlabel("the network's answer")
     axes.set_ylabel("truth")
     axes.set_title(
-        f"{title}\naccuracy {result.accuracy:.2%} ± {100 * result.interval:.2f}, macro F1 {result.macro_f1:.3f}, n = {result.count}",
+        f"{title}\naccuracy {result.accuracy:.2%} ± {100 * result.interval:.2f}, "
+        f"macro F1 {result.macro_f1:.3f}, n = {result.count}",
         fontsize=10,
     )
     try:

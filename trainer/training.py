@@ -54,11 +54,11 @@ class Settings:
     augmentation: Recipe = field(default_factory=Recipe)
 
 
-class FaceBatches(keras.utils.PyDataset):  # type: ignore[misc]
+class FaceBatches(keras.utils.PyDataset):
     """Batches of scaled faces with the views that the step is to make of them.
 
-    Yields `({"image", "affine", "tone", "erase"}, one-hot labels, sample weights)`; order and views follow from the seed and the
-    epoch alone.
+    Yields `({"image", "affine", "tone", "erase"}, one-hot labels, sample weights)`; order and views follow from the
+    seed and the epoch alone.
     """
 
     def __init__(
@@ -337,7 +337,7 @@ class RunState:
         return bool(patience and scores and len(scores) - 1 - int(np.argmax(scores)) >= patience)
 
 
-class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
+class Checkpoint(keras.callbacks.Callback):
     """Writes what a killed run needs to go on, after each epoch; ends a run whose loss is no number."""
 
     def __init__(self, state: RunState, phase: str) -> None:
@@ -359,7 +359,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         self._state.record(self.model, self._phase, logs, time.monotonic() - self._began)
 
 
-class KeepBest(keras.callbacks.Callback):  # type: ignore[misc]
+class KeepBest(keras.callbacks.Callback):
     """Writes the network to `model.keras` when it beats all epochs before it, and stops when patience is over."""
 
     def __init__(self, state: RunState, network: keras.Model, card: dict[str, Any], patience: int) -> None:

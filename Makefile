@@ -1,0 +1,48 @@
+# README's two commands are `make demo` and `make test`; both set up all that they need by themselves.
+# PYTHON chooses the interpreter (3.11 to 3.13), VENV where its packages go.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+OUT ?= out/demo
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint bench clean check-python
+
+help:  ## say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: $(VENV)/.base  ## read the expressions on the sample photos and on a video made from them
+	$(BIN)/python -m benchmarks.demo --out $(OUT)
+
+test: $(VENV)/.dev  ## run the tests; mosquitto is installed through apt where it is missing and that is allowed
+	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || sh .ci/install-mosquitto
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## every figure that the README and docs quote; needs FER2013 (MIEN_FER2013) for the model's
+	$(BIN)/python -m benchmarks.install_size
+	$(BIN)/python -m benchmarks.shipped_model
+
+check-python:
+	@test -n "$(PYTHON)" || { echo "Mien needs Python 3.11, 3.12 or 3.13 with venv: apt install python3-venv, or make PYTHON=/path/to/python3"; exit 1; }
+
+$(VENV)/bin/python: | check-python
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# Two stages, so that the demo needs no TensorFlow.
+$(VENV)/.base: setup.py | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: setup.py | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[trainer,dev]'
+	@touch $(VENV)/.base $@
+
+clean:  ## remove what these commands made
+	rm -rf $(VENV) out build dist *.egg-info

@@ -1,0 +1,78 @@
+"""The model card: what a model is, what it was trained on, how good it is and what it cannot know, as Markdown.
+
+Everything in it stands in the model file's own `mien.json`; nothing is typed in by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LIMITS = """\
+It names what a face shows in one picture, not what a person feels. It learned from pictures found on the web, on whose
+labels people themselves are right about 65 times in a hundred (Goodfellow et al. 2013); its mistakes follow theirs. How
+it does on faces turned away, covered, badly lit or very small was not measured here, nor how well it serves each age,
+skin tone and culture: FER2013 says nothing about who is in it. Inferring emotions from biometrics at work or in
+education is banned in the EU (AI Act, Art. 5(1)(f)); elsewhere people must be told that it runs (Art. 50(3))."""
+
+_SPLITS = {"validation": "PublicTest (chosen on)", "test": "PrivateTest", "together": "together"}
+_FIGURES = ("float", "int8", "int8_without_copies", "agreement")
+
+
+def as_markdown(card: Mapping[str, Any], *, file_name: str, file_bytes: int) -> str:
+    """The card of a model whose `mien.json` is `card`."""
+    labels, face, provenance = card["labels"], card["input"], card.get("provenance", {})
+    what = (
+        f"`{file_name}`, {file_bytes / 1e6:.2f} MB: sorts one face into {len(labels)} facial expressions "
+        f"({', '.join(labels)})."
+    )
+    contract = (
+        f"A square grey face of {face['size']} px, cut with margin {face['margin']:g} by `edge.crop`; int8 in, int8 "
+        f"logits out. Probabilities are softmax(logits / {card['output']['temperature']:g}); that temperature was fitted "
+        "on the validation split, after quantisation."
+    )
+    origin = _table(("what", "which"), _origin(provenance))
+    parts = [f"# {card['name']}", what, "## Input and output", contract, "## Where it comes from", origin]
+    if card.get("accuracy"):
+        parts += ["## How good it is", _accuracy(card["accuracy"])]
+    return "\n\n".join([*parts, "## What it cannot know", LIMITS]) + "\n"
+
+
+def _origin(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def told(key: str) -> str:
+        return str(provenance.get(key, "not told"))
+
+    left_out = provenance.get("left_out_of_training", {})
+    chosen = provenance.get("selected")
+    return [
+        ("data", told("dataset")),
+        ("images", ", ".join(f"{name} {count:,}" for name, count in provenance.get("images", {}).items())),
+        ("left out of training", ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) or "nothing"),
+        ("architecture", f"{told('architecture')}, {provenance.get('parameters', 0):,} parameters"),
+        ("started from", told("pretraining")),
+        ("seed", told("seed")),
+        ("selected", f"epoch {chosen['epoch']}, the best on the validation split" if chosen else "not told"),
+        ("trained by", f"`{told('command')}`"),
+        ("at commit", told("commit")),
+        ("exported by", f"`{told('export_command')}`"),
+    ]
+
+
+def _accuracy(accuracy: Mapping[str, Any]) -> str:
+    rows = [
+        (name, f"{accuracy[key]['count']:,}", *(_share(accuracy[key].get(figure)) for figure in _FIGURES))
+        for key, name in _SPLITS.items()
+        if key in accuracy
+    ]
+    head = ("split", "images", "float", "int8", "int8, images without a copy in Training", "same answer")
+    how = f"Measured by `{accuracy['command']}` with the LiteRT interpreter, one crop a face, no averaging over views."
+    return f"{_table(head, rows)}\n\n{how}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,152 @@
+"""`mien-export`: a trained network to one quantised, self-describing TFLite file, and proof of what it kept."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge import __version__
+from edge.commandline import Parser, guarded
+from edge.errors import BadDataError, OutputError
+from trainer.cli import DATA_HELP, load, require_keras, whole
+
+EPILOG = """examples:
+  mien-export convert runs/mien/model.keras --data fer2013.csv --out mien.tflite
+  mien-export verify runs/mien/model.keras mien.tflite --data fer2013.csv
+  mien-export verify runs/mien/model.keras mien.tflite --data fer2013.csv --record   # keep the figures in the model
+  mien-export card mien.tflite > mien.md"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `mien-export`; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded("mien-export", lambda: _run(arguments), arguments)
+
+
+def _run(argv: list[str]) -> int:
+    args = _parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    command: int = args.command(args)
+    return command
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "mien-export",
+        description="Turns a trained network into one full-int8 TFLite file that says by itself what it is.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"mien {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    convert = commands.add_parser("convert", help="quantise, calibrate, describe")
+    convert.set_defaults(command=_convert)
+    convert.add_argument("network", type=Path, help="the .keras that mien-train fit wrote")
+    convert.add_argument("--data", type=Path, required=True, help=DATA_HELP)
+    convert.add_argument(
+        "--size", type=whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
+    )
+    convert.add_argument("--out", type=Path, default=Path("mien.tflite"), help="(default: %(default)s)")
+    convert.add_argument("--name", help="what the model is called in events (default: from architecture and size)")
+    convert.add_argument(
+        "--calibration",
+        type=whole(16, 100_000),
+        default=512,
+        help="training faces that set the ranges (default: %(default)s)",
+    )
+    convert.add_argument(
+        "--seed", type=whole(0, 2**31 - 1), default=0, help="chooses those faces (default: %(default)s)"
+    )
+
+    verify = commands.add_parser("verify", help="float against int8 on the validation and test splits")
+    verify.set_defaults(command=_verify)
+    verify.add_argument("network", type=Path, help="the .keras")
+    verify.add_argument("model", type=Path, help="the .tflite")
+    verify.add_argument("--data", type=Path, required=True, help=DATA_HELP)
+    verify.add_argument(
+        "--size", type=whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
+    )
+    verify.add_argument("--record", action="store_true", help="write the figures into the .tflite's mien.json")
+    verify.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+    card = commands.add_parser("card", help="print the model card as Markdown")
+    card.set_defaults(command=_card)
+    card.add_argument("model", type=Path, help="the .tflite")
+    card.add_argument("--json", action="store_true", help="print mien.json itself")
+    return parser
+
+
+def _convert(args: argparse.Namespace) -> int:
+    require_keras()
+    from export.conversion import convert, write_model
+    from trainer.datasets import clean
+
+    dataset = clean(load(args.data, size=args.size))
+    content = convert(
+        args.network, dataset, name=args.name, calibration=args.calibration, seed=args.seed, command=_repeatable(args)
+    )
+    write_model(args.out, content)
+    print(f"{args.out}: {len(content) / 1e6:.2f} MB, full int8; see how it does with: mien-export verify")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    require_keras()
+    from export import metadata, verification
+    from export.conversion import write_model
+
+    dataset = load(args.data, size=args.size)
+    result = verification.verify(args.network, args.model, dataset)
+    print(json.dumps({"data": dataset.name, **result.to_dict()}) if args.json else verification.as_text(result))
+    if args.record:
+        flatbuffer, content = metadata.unpack(args.model.read_bytes())
+        if content is None:
+            raise BadDataError(f"{args.model}: has no mien.json to record in; make the model with mien-export convert")
+        command = f"mien-export verify {args.network.name} {args.model.name} --data {args.data.name}"
+        content["accuracy"] = result.to_dict() | {"data": dataset.name, "command": command}
+        write_model(args.model, metadata.pack(flatbuffer, content))
+        print(f"{args.model}: figures recorded", file=sys.stderr)
+    return 0
+
+
+def _card(args: argparse.Namespace) -> int:
+    from edge.modelfile import read_model_file
+    from export.card import as_markdown
+
+    file = read_model_file(args.model)
+    if file.card is None:
+        raise BadDataError(f"{args.model}: a foreign model without mien.json; there is nothing to say about it")
+    if args.json:
+        print(json.dumps(file.card.content, indent=1))
+        return 0
+    try:
+        size = args.model.stat().st_size
+    except OSError as error:
+        raise OutputError(f"{args.model}: {error.strerror}") from error
+    print(as_markdown(dict(file.card.content), file_name=args.model.name, file_bytes=size), end="")
+    return 0
+
+
+def _repeatable(args: Any) -> str:
+    words = [
+        "mien-export",
+        "convert",
+        args.network.name,
+        "--data",
+        args.data.name,
+        "--calibration",
+        str(args.calibration),
+        "--seed",
+        str(args.seed),
+    ]
+    return shlex.join(words + (["--name", args.name] if args.name else []))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""From a trained `.keras` to the one file that the daemon opens: quantised, calibrated, self-tested, described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edge.errors import OutputError
+from edge.model import Model
+from edge.modelfile import parse_model_file
+from export.calibration import fit_temperature
+from export.metadata import add_self_test, pack
+from export.quantization import quantize, representative_faces
+from trainer import keras_file
+from trainer.datasets import Dataset
+from trainer.evaluation import refuse_mismatch, tflite_logits
+
+
+def convert(
+    keras_path: Path, dataset: Dataset, *, name: str | None = None, calibration: int = 512, seed: int = 0, command: str
+) -> bytes:
+    """Quantise `keras_path`, fit the temperature on the validation split, add self-test and card.
+
+    Args:
+        keras_path: a network that `mien-train fit` wrote.
+        dataset: calibration faces come from its training split, the temperature from its validation split.
+        name: what the model is called; made from architecture and size where not given.
+        calibration: number of representative faces.
+        seed: chooses them.
+        command: the command that repeats this, for the card.
+
+    Returns:
+        The model file's bytes.
+
+    Raises:
+        InputNotFoundError, BadDataError: the network is not there, is damaged, or does not fit the data set.
+    """
+    network, trained = keras_file.load_network(keras_path)
+    labels = tuple(trained.get("labels", dataset.labels))
+    size = int(network.input_shape[1])
+    refuse_mismatch(keras_path, labels, dataset.labels, size, dataset.train.images.shape[1], network.output_shape[-1])
+    flatbuffer = quantize(network, representative_faces(dataset.train.images, calibration, seed))
+    provenance = dict(trained.get("provenance", {}))
+    provenance |= {"selected": trained["selected"]} if "selected" in trained else {}
+    card: dict[str, Any] = {
+        "name": name or _name(provenance, size),
+        "labels": list(labels),
+        "input": trained.get("input", {"size": size, "channels": 1, "margin": 1.0, "scaling": "x/127.5-1"}),
+        "output": {"kind": "logits", "temperature": 1.0},
+        "thresholds": {},
+        "provenance": provenance | {"export_command": command, "calibration_faces": calibration},
+        "accuracy": {},
+    }
+    bare = Model(parse_model_file(pack(flatbuffer, card), str(keras_path)))
+    validation = tflite_logits(bare, dataset.validation)
+    card["output"]["temperature"] = fit_temperature(validation, dataset.validation.labels)
+    return pack(flatbuffer, add_self_test(flatbuffer, card))
+
+
+def _name(provenance: dict[str, Any], size: int) -> str:
+    short = {"mobilenet_v1": "v1", "mobilenet_v2": "v2"}.get(str(provenance.get("architecture")), "custom")
+    return f"mien-{short}-{size}"
+
+
+def write_model(path: Path, content: bytes) -> None:
+    """Write a model file so that a kill leaves the old one or the new one, never half.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,105 @@
+"""Float against int8 on real data, the int8 side through the interpreter that the Pi runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.datasets import Dataset
+from trainer.evaluation import Evaluation, evaluate, network_logits
+
+CHECKED = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Float and int8 on the same images.
+
+    Attributes:
+        count: number of images.
+        float_accuracy, int8_accuracy: 0 to 1.
+        agreement: share of images that both call the same.
+        without_copies: int8 accuracy on images that have no copy in the training rows; None where not known.
+    """
+
+    count: int
+    float_accuracy: float
+    int8_accuracy: float
+    agreement: float
+    without_copies: float | None = None
+
+    @property
+    def difference(self) -> float:
+        """Int8 minus float, in points (100 = everything)."""
+        return 100 * (self.int8_accuracy - self.float_accuracy)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The comparison on each split and on both together, and the int8 side in full."""
+
+    comparisons: dict[str, Comparison]
+    int8: dict[str, Evaluation]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and for the model card."""
+        return {
+            name: {
+                "count": each.count,
+                "float": round(each.float_accuracy, 5),
+                "int8": round(each.int8_accuracy, 5),
+                "difference_points": round(each.difference, 3),
+                "agreement": round(each.agreement, 5),
+            }
+            | ({"int8_without_copies": round(each.without_copies, 5)} if each.without_copies is not None else {})
+            | ({"int8_macro_f1": round(self.int8[name].macro_f1, 5)} if name in self.int8 else {})
+            for name, each in self.comparisons.items()
+        }
+
+
+def verify(keras_path: Path, tflite_path: Path, dataset: Dataset) -> Verification:
+    """Run both networks over the validation and the test split.
+
+    Raises:
+        BadDataError, InputNotFoundError: a file is not what it should be, or does not fit the data set.
+    """
+    comparisons, int8 = {}, {}
+    rights_and_sames = []
+    for name in CHECKED:
+        split = dataset.split(name)
+        exact = network_logits(keras_path, split, dataset.labels).argmax(axis=1)
+        logits = network_logits(tflite_path, split, dataset.labels)
+        quantized = logits.argmax(axis=1)
+        table = np.stack([exact == split.labels, quantized == split.labels, exact == quantized])
+        rights_and_sames.append(table)
+        copied = dataset.test_copied if name == "test" else None
+        int8[name] = evaluate(logits, split.labels, dataset.labels, copied=copied)
+        comparisons[name] = _compare(table, int8[name].accuracy_without_copies)
+    comparisons["together"] = _compare(np.concatenate(rights_and_sames, axis=1))
+    return Verification(comparisons, int8)
+
+
+def _compare(table: NDArray[np.bool_], without_copies: float | None = None) -> Comparison:
+    """`table` is `bool[3, n]`: float right, int8 right, both the same."""
+    float_accuracy, int8_accuracy, agreement = table.mean(axis=1).tolist()
+    return Comparison(table.shape[1], float_accuracy, int8_accuracy, agreement, without_copies)
+
+
+def as_text(result: Verification) -> str:
+    """A table for people."""
+    names = {"validation": "PublicTest / validation", "test": "PrivateTest / test", "together": "together"}
+    lines = [f"{'':<25}{'images':>7}{'float':>9}{'int8':>9}{'difference':>13}{'agreement':>11}"]
+    for name, each in result.comparisons.items():
+        lines.append(
+            f"{names[name]:<25}{each.count:>7}{each.float_accuracy:>9.2%}{each.int8_accuracy:>9.2%}"
+            f"{each.difference:>+8.2f} pts{each.agreement:>11.2%}"
+        )
+    test = result.comparisons["test"]
+    if test.without_copies is not None:
+        lines.append(f"int8 on the test images that have no copy in the training rows: {test.without_copies:.2%}")
+    lines.append(f"95 % interval of the int8 test accuracy: ± {100 * result.int8['test'].interval:.2f} points")
+    return "\n".join(lines)
