@@ -1,0 +1,89 @@
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from edge.events import Reporter
+from edge.frame import Box, Frame
+from edge.pipeline import Vision
+from edge.smoothing import Smoother
+from edge.tracker import Tracker
+
+LABELS = ("happy", "sad")
+FACE = Box(10, 10, 40, 40)
+
+
+class ScriptedDetector:
+    def __init__(self, *found):
+        self.found = iter(found)
+
+    def detect(self, gray):
+        return list(next(self.found))
+
+
+class ScriptedModel:
+    """Remembers what it was asked to look at."""
+
+    def __init__(self, channels=1):
+        self.channels = channels
+        self.asked = []
+
+    def classify(self, image, box):
+        self.asked.append((image, box))
+        return np.float32([0.9, 0.1])
+
+
+def vision_of(model, *found, patience=1.0):
+    reporter = Reporter(
+        device="kitchen",
+        labels=LABELS,
+        model="m",
+        start=1,
+        every=5.0,
+        now=lambda _: datetime(2026, 11, 21, tzinfo=UTC),
+        clock_synced=lambda: True,
+    )
+    tracker = Tracker(ScriptedDetector(*found), confirm=0.0, patience=patience)
+    return Vision(tracker, model, Smoother(LABELS, {}), reporter)
+
+
+def frame(number, *, color=False):
+    shown = np.ones((80, 100, 3), np.uint8) if color else None
+    return Frame(np.zeros((80, 100), np.uint8), number / 10, number, color=shown)
+
+
+def test_a_frame_tells_of_faces_their_expressions_and_what_is_new():
+    vision = vision_of(ScriptedModel(), [FACE], [FACE], [])
+    first, second = vision.look(frame(0)), vision.look(frame(1))
+    ((face, reading),) = first.faces
+    assert (face.track, face.box, reading.expression) == (1, FACE, "happy")
+    assert [event.type for event in first.events] == ["appeared"]
+    assert second.events == []
+    assert [event.type for event in vision.finish()] == ["gone"]
+
+
+def test_a_face_that_is_missed_is_held_and_not_read_anew():
+    model = ScriptedModel()
+    vision = vision_of(model, [FACE], [], [])
+    vision.look(frame(0))
+    held = vision.look(frame(1))
+    ((face, reading),) = held.faces
+    assert (face.seen, face.box, reading.expression) == (False, FACE, "happy")
+    assert len(model.asked) == 1
+
+
+def test_a_face_that_is_gone_is_forgotten():
+    vision = vision_of(ScriptedModel(), [FACE], [], [], patience=0.1)
+    vision.look(frame(0))
+    vision.look(frame(1))
+    gone = vision.look(frame(2))
+    assert gone.faces == []
+    assert [event.type for event in gone.events] == ["gone"]
+    assert vision.finish() == []
+
+
+@pytest.mark.parametrize(("channels", "color", "shape"), [(1, False, 2), (1, True, 2), (3, True, 3), (3, False, 2)])
+def test_a_grey_model_gets_grey_even_where_there_is_colour(channels, color, shape):
+    model = ScriptedModel(channels)
+    vision_of(model, [FACE]).look(frame(0, color=color))
+    assert model.asked[0][0].ndim == shape
