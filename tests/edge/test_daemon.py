@@ -1,0 +1,342 @@
+"""`mien run` from its command line to what is left behind, on the synthetic camera and files made from it."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import edge.output
+from edge.camera.synthetic import SyntheticCamera, parse_scene
+from edge.cli import main
+from edge.labels import FER2013_LABELS
+from edge.pipeline import Vision
+
+ROOT = Path(__file__).parents[2]
+MODEL = Path(__file__).parent / "models/grey_int8_logits.tflite"
+SCENE = "size=320x240,fps=10"
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path, monkeypatch) -> dict[str, str]:
+    """A state folder of our own, and a model: what it says is not what these tests are about."""
+    given = {
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "MIEN_MODEL_PATH": str(MODEL),
+        "MIEN_MODEL_LABELS": ",".join(FER2013_LABELS),
+        "MIEN_DEVICE_NAME": "kitchen",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    return given
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    """25 frames with two faces; MJPG, so that half a file still plays."""
+    path = tmp_path_factory.mktemp("video") / "party.avi"
+    scene = parse_scene(f"{SCENE},seconds=2.5,faces=2")
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), scene.fps, scene.size)
+    for frame in SyntheticCamera(scene=scene, color=True):
+        writer.write(frame.color)
+    writer.release()
+    return path
+
+
+def logged(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def without_start(events: list[dict]) -> list[dict]:
+    """Events without what differs between two runs: the count of starts and the date."""
+    return [{**event, "id": event["id"].split("-")[2], "ts": ""} for event in events]
+
+
+def run(*options: object) -> int:
+    return main(["run", *map(str, options)])
+
+
+def types(path: Path) -> list[str]:
+    return [event["type"] for event in logged(path)]
+
+
+# Files
+
+
+def test_a_video_is_read_frame_by_frame_and_its_events_are_logged(video, tmp_path, capsys):
+    assert run("--source", video, "--log", tmp_path / "events.jsonl") == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("mien: 25 frames, 0 skipped, 2 faces, ")
+    events = logged(tmp_path / "events.jsonl")
+    assert [event["id"] for event in events] == [f"kitchen-000001-{n:010d}" for n in range(1, len(events) + 1)]
+    assert {event["track"] for event in events if event["type"] == "appeared"} == {1, 2}
+    assert {event["track"] for event in events if event["type"] == "gone"} == {1, 2}
+
+
+def test_the_same_video_gives_the_same_events_every_time(video, tmp_path):
+    for name in ("first", "second"):
+        assert run("--source", video, "--log", tmp_path / name) == 0
+    first, second = logged(tmp_path / "first"), logged(tmp_path / "second")
+    assert len(first) >= 4
+    assert without_start(first) == without_start(second)
+    assert {event["id"].split("-")[1] for event in first} == {"000001"}
+    assert {event["id"].split("-")[1] for event in second} == {"000002"}
+
+
+def test_drawing_changes_no_event(video, tmp_path):
+    assert run("--source", video, "--log", tmp_path / "plain") == 0
+    assert run("--source", video, "--log", tmp_path / "drawn", "--annotate", tmp_path / "drawn.mp4") == 0
+    assert without_start(logged(tmp_path / "plain")) == without_start(logged(tmp_path / "drawn"))
+
+
+def test_every_frame_is_drawn(video, tmp_path):
+    assert run("--source", video, "--log", tmp_path / "l", "--annotate", tmp_path / "out.mp4") == 0
+    drawn = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 25
+    assert drawn.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    assert run("--source", f"synthetic:{SCENE},seconds=0.5", "--annotate", tmp_path / "pictures") == 0
+    assert len(list((tmp_path / "pictures").glob("*.jpg"))) == 5
+
+
+def test_without_a_sink_events_are_printed(capsys):
+    assert run("--source", f"synthetic:{SCENE},seconds=1") == 0
+    assert [line.split()[1:4] for line in capsys.readouterr().out.splitlines()] == [
+        ["face", "1", "appeared"],
+        ["face", "1", "gone"],
+    ]
+
+
+def test_a_video_that_breaks_off_leaves_the_events_of_what_came_before(video, tmp_path, capsys):
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    assert run("--source", cut, "--log", tmp_path / "events") == 65
+    assert "breaks off at frame" in capsys.readouterr().err
+    assert types(tmp_path / "events")[:2] == ["appeared"] * 2
+    assert types(tmp_path / "events")[-2:] == ["gone"] * 2
+
+
+def test_a_damaged_picture_in_a_folder_is_named_and_the_others_are_read(tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for frame in SyntheticCamera(scene=parse_scene(f"{SCENE},seconds=0.6")):
+        cv2.imwrite(str(folder / f"{frame.number}.png"), frame.gray)
+    (folder / "3.png").write_bytes(b"no picture")
+    assert run("--source", f"images:{folder}", "--log", tmp_path / "events") == 65
+    said = capsys.readouterr().err
+    assert "mien: 5 frames" in said
+    assert "3.png" in said
+    (folder / "4.png").write_bytes(b"")
+    assert run("--source", folder, "--log", tmp_path / "events") == 65
+    said = capsys.readouterr().err
+    assert "2 pictures could not be read" in said
+    assert "3.png" in said
+    assert "4.png" in said
+
+
+def test_a_file_at_the_pace_of_life_takes_its_time(tmp_path):
+    began = time.monotonic()
+    assert run("--source", f"synthetic:{SCENE},seconds=1", "--pace", "realtime", "--log", tmp_path / "events") == 0
+    assert time.monotonic() - began >= 0.9
+    assert types(tmp_path / "events") == ["appeared", "gone"]
+
+
+# Cameras
+
+
+def test_a_camera_faster_than_vision_has_frames_skipped_and_counted(tmp_path, capsys):
+    source = "synthetic:size=640x480,fps=200,seconds=1,realtime=1"
+    assert run("--source", source, "--log", tmp_path / "events") == 0
+    frames, skipped = (int(part.split()[0]) for part in capsys.readouterr().err.removeprefix("mien: ").split(",")[:2])
+    assert frames > 0
+    assert skipped > 0
+    assert frames + skipped <= 200
+
+
+def test_a_camera_that_dies_ends_the_run_with_69_and_leaves_its_events(tmp_path, capsys):
+    source = f"synthetic:{SCENE},realtime=1,die_at=0.6"
+    assert run("--source", source, "--log", tmp_path / "events") == 69
+    assert "the camera is gone" in capsys.readouterr().err
+    assert types(tmp_path / "events") == ["appeared", "gone"]
+
+
+def test_a_camera_that_stalls_ends_the_run_with_69(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MIEN_SOURCE_TIMEOUT", "0.2")
+    assert run("--source", f"synthetic:{SCENE},realtime=1,stall_at=0.4", "--log", tmp_path / "events") == 69
+    assert "no picture for 0.2 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--source", "v4l2:77"], 69, "/dev/video77"),
+        (["--source", "nowhere.mp4"], 66, "nowhere.mp4"),
+        (["--source", "images:nowhere"], 66, "nowhere"),
+        (["--source", "webcam"], 64, "webcam"),
+        (["--source", "synthetic:faces=many"], 64, "faces=many"),
+        (["--source", "synthetic", "--model", "nowhere.tflite"], 66, "nowhere.tflite"),
+        (["--source", "synthetic:realtime=1", "--pace", "fast"], 78, "source.pace"),
+        (["--source", "synthetic", "--annotate", "out.avi"], 64, "out.avi"),
+        (["--source", "synthetic", "--log", "/proc/events"], 73, "/proc/events"),
+        (["--source", "synthetic", "--mqtt", "http://broker"], 78, "mqtt.url"),
+        (["--source", "rtsp://me:secret@10.0.0.1/"], 78, "source.spec"),
+    ],
+)
+def test_what_cannot_be_begun_is_refused_by_name(options, code, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run(*options) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert "secret" not in error
+    assert "Traceback" not in error
+
+
+def test_a_video_is_not_drawn_over_itself(video, tmp_path, capsys):
+    own = tmp_path / "own.mp4"
+    own.write_bytes(video.read_bytes())
+    assert run("--source", own, "--annotate", own) == 64
+    assert own.read_bytes() == video.read_bytes()
+
+
+# Failures inside
+
+
+@pytest.mark.parametrize("realtime", [0, 1], ids=["in order", "in threads"])
+def test_a_fault_in_vision_ends_the_run_with_70(realtime, tmp_path, monkeypatch, capsys):
+    def look(self, frame, real=Vision.look):
+        if frame.number >= 4:
+            raise ZeroDivisionError("a fault")
+        return real(self, frame)
+
+    monkeypatch.setattr(Vision, "look", look)
+    source = f"synthetic:{SCENE},seconds=0,realtime={realtime}"
+    assert run("--source", source, "--log", tmp_path / "events") == 70
+    assert "ZeroDivisionError: a fault" in capsys.readouterr().err
+    assert types(tmp_path / "events") == ["appeared", "gone"]
+
+
+@pytest.mark.parametrize("realtime", [0, 1], ids=["in order", "in threads"])
+def test_a_fault_in_a_sink_ends_the_run_with_70(realtime, monkeypatch, capsys):
+    def publish(self, event):
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(edge.output.Console, "publish", publish)
+    assert run("--source", f"synthetic:{SCENE},seconds=0,realtime={realtime}") == 70
+    assert "ZeroDivisionError: a fault" in capsys.readouterr().err
+
+
+# Processes of their own
+
+
+def start(settings, *options, **limits) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())", "run", *map(str, options)],
+        env=os.environ | settings,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **limits,
+    )
+
+
+def wait_for_an_event(log: Path, process: subprocess.Popen[str]) -> None:
+    for _ in range(400):
+        if log.exists() and log.stat().st_size:
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.025)
+    pytest.fail("no event came")
+
+
+@pytest.mark.parametrize("realtime", [0, 1], ids=["in order", "in threads"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_in_good_order(realtime, number, code, settings, tmp_path):
+    log = tmp_path / "events"
+    with start(settings, "--source", f"synthetic:{SCENE},seconds=0,realtime={realtime}", "--log", log) as process:
+        wait_for_an_event(log, process)
+        process.send_signal(number)
+        assert process.wait(10) == code
+        said = process.stderr.read()
+    assert said.startswith("mien: ")
+    assert "Traceback" not in said
+    assert types(log)[-1] == "gone"
+
+
+@pytest.mark.parametrize("realtime", [0, 1], ids=["in order", "in threads"])
+def test_a_log_that_cannot_grow_ends_the_run_with_73_and_keeps_what_it_has(realtime, settings, tmp_path):
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+
+    source = f"synthetic:size=640x480,fps=10,seconds=0,faces=2,realtime={realtime}"
+    with start(settings, "--source", source, "--log", tmp_path / "events", preexec_fn=limit) as process:
+        assert process.wait(20) == 73
+        assert str(tmp_path / "events") in process.stderr.read()
+    assert types(tmp_path / "events") == ["appeared"]
+
+
+# MQTT
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_file_whose_broker_is_away_is_read_and_logged_and_ends_with_69(closed_port, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(edge.output, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(edge.output.MqttSink.close, "__defaults__", (0.3,))
+    url = f"mqtt://127.0.0.1:{closed_port}"
+    source = f"synthetic:{SCENE},seconds=1"
+    assert run("--source", source, "--log", tmp_path / "events", "--mqtt", url) == 69
+    assert "2 events did not reach the broker" in capsys.readouterr().err
+    assert types(tmp_path / "events") == ["appeared", "gone"]
+
+
+def test_a_file_without_faces_still_wants_its_broker(closed_port, capsys, monkeypatch):
+    monkeypatch.setattr(edge.output, "CONNECT_SECONDS", 0.3)
+    assert run("--source", f"synthetic:{SCENE},seconds=0.3,faces=0", "--mqtt", f"mqtt://127.0.0.1:{closed_port}") == 69
+    assert "the broker does not answer" in capsys.readouterr().err
+
+
+def test_a_camera_whose_broker_is_away_goes_on(closed_port, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(edge.output.MqttSink.close, "__defaults__", (0.3,))
+    source = f"synthetic:{SCENE},seconds=1,realtime=1"
+    assert run("--source", source, "--log", tmp_path / "events", "--mqtt", f"mqtt://127.0.0.1:{closed_port}") == 0
+    assert types(tmp_path / "events") == ["appeared", "gone"]
+    assert "2 events did not reach the broker" in caplog.text
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("realtime", [0, 1], ids=["file", "camera"])
+def test_log_and_broker_get_the_same_events(realtime, mosquitto, listen, tmp_path):
+    broker = mosquitto()
+    listener = listen(broker.port)
+    source = f"synthetic:{SCENE},seconds=1,faces=2,realtime={realtime}"
+    url = f"mqtt://127.0.0.1:{broker.port}"
+    assert run("--source", source, "--log", tmp_path / "events", "--mqtt", url) == 0
+    listener.wait_for(lambda: len(listener.payloads("mien/kitchen/status")) == 2)
+    assert [json.loads(payload) for payload in listener.payloads("mien/kitchen/event")] == logged(tmp_path / "events")
+    assert listener.payloads("mien/kitchen/status") == ["online", "offline"]
+
+
+# Colour
+
+
+def test_a_colour_model_gets_colour(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MIEN_MODEL_PATH", str(MODEL.with_name("rgb_uint8_softmax.tflite")))
+    assert run("--source", f"synthetic:{SCENE},seconds=0.5", "--log", tmp_path / "events") == 0
+    scores = logged(tmp_path / "events")[0]["scores"]
+    assert np.isclose(sum(scores.values()), 1.0, atol=1e-3)
