@@ -184,6 +184,9 @@ class Model:
         Raises:
             ValueError: the box lies outside the picture.
         """
+        if self.channels == 1 and image.ndim == 3:
+            # Before the crop, so that a frame gives the same scores whether or not it carries colour.
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)  # type: ignore[assignment]  # as in raw
         return self.classify_face(crop_face(image, box, self.input_size, self.margin))
 
     def _check_card(self, card: ModelCard, name: str) -> None:

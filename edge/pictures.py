@@ -130,10 +130,11 @@ def find_pictures(folder: Path) -> list[Path]:
         raise InputNotFoundError(f"{folder}: not a folder that can be read ({error.strerror})") from None
     if not files:
         raise InputNotFoundError(f"{folder}: no picture in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
-    return sorted(files, key=_by_number)
+    return sorted(files, key=by_number)
 
 
-def _by_number(path: Path) -> tuple[list[tuple[int, str]], str]:
+def by_number(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """The key that sorts files by their names, numbers by value."""
     parts = re.findall(r"[0-9]+|[^0-9]+", path.name.lower())
     # Numbers sort before words; the name itself settles 1.jpg against 01.jpg.
     return [(int(part), "") if part.isdecimal() else (1 << 63, part) for part in parts], path.name

@@ -4,6 +4,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -121,8 +122,6 @@ def test_softmax_neither_overflows_nor_loses_the_sum():
 
 
 def test_a_box_in_a_picture_is_cropped_with_the_models_margin(ours):
-    import cv2
-
     model = open_model(ours)
     picture, box = cv2.imread(str(SAMPLE), cv2.IMREAD_GRAYSCALE), Box(150, 80, 220, 220)
     expected = model.classify_face(crop_face(picture, box, 48, margin=1.2))
@@ -134,6 +133,13 @@ def test_a_grey_model_takes_colour_pictures_as_well(ours):
     model = open_model(ours)
     colored = np.repeat(FACES[0][..., None], 3, axis=2)
     assert np.array_equal(model.logits(colored), model.logits(FACES[0]))
+
+
+def test_a_coloured_frame_gives_the_scores_of_the_grey_one_to_the_last_bit(ours):
+    model = open_model(ours)
+    colored, box = cv2.imread(str(SAMPLE)), Box(150, 80, 221, 221)
+    grey = cv2.cvtColor(colored, cv2.COLOR_BGR2GRAY)
+    assert np.array_equal(model.classify(colored, box), model.classify(grey, box))
 
 
 @pytest.mark.parametrize(
