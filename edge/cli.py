@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge import __version__
+from edge import __version__, cli_classify
 from edge.commandline import Parser, guarded
 
 EXAMPLES = """\
@@ -59,6 +59,7 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"mien {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
+    cli_classify.add_command(commands)
     return parser
 
 

@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,12 @@ import edge
 from edge.camera import KINDS
 from edge.cli import RUN_EXAMPLES, main, make_parser
 from edge.config import load_config
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("MIEN_")]:
+        monkeypatch.delenv(name)
 
 
 def test_help_teaches_by_example(capsys):
@@ -50,7 +57,15 @@ def test_the_version_is_the_packages(capsys):
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["nonsense"], ["run", "--pace", "slow"], ["run", "--sauce", "x"], ["run", "--source"], ["run", "extra"]],
+    [
+        [],
+        ["nonsense"],
+        ["run", "--pace", "slow"],
+        ["run", "--sauce", "x"],
+        ["run", "--source"],
+        ["run", "extra"],
+        ["classify"],
+    ],
 )
 def test_wrong_usage_ends_with_64(argv, capsys):
     assert main(argv) == 64

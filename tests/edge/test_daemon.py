@@ -34,6 +34,8 @@ def settings(tmp_path, monkeypatch) -> dict[str, str]:
         "MIEN_MODEL_LABELS": ",".join(FER2013_LABELS),
         "MIEN_DEVICE_NAME": "kitchen",
     }
+    for name in [name for name in os.environ if name.startswith("MIEN_")]:
+        monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
