@@ -71,6 +71,12 @@ def types(path: Path) -> list[str]:
     return [event["type"] for event in logged(path)]
 
 
+def came_and_went(path: Path) -> bool:
+    """Which frames a camera's run gets to see depends on the machine's load; that faces come and then go does not."""
+    happened = types(path)
+    return happened[0] == "appeared" and happened[-1] == "gone" and happened.count("appeared") == happened.count("gone")
+
+
 # Files
 
 
@@ -147,9 +153,9 @@ def test_a_damaged_picture_in_a_folder_is_named_and_the_others_are_read(tmp_path
 
 def test_a_file_at_the_pace_of_life_takes_its_time(tmp_path):
     began = time.monotonic()
-    assert run("--source", f"synthetic:{SCENE},seconds=1", "--pace", "realtime", "--log", tmp_path / "events") == 0
-    assert time.monotonic() - began >= 0.9
-    assert types(tmp_path / "events") == ["appeared", "gone"]
+    assert run("--source", f"synthetic:{SCENE},seconds=1.5", "--pace", "realtime", "--log", tmp_path / "events") == 0
+    assert time.monotonic() - began >= 1.4
+    assert came_and_went(tmp_path / "events")
 
 
 # Cameras
@@ -165,10 +171,10 @@ def test_a_camera_faster_than_vision_has_frames_skipped_and_counted(tmp_path, ca
 
 
 def test_a_camera_that_dies_ends_the_run_with_69_and_leaves_its_events(tmp_path, capsys):
-    source = f"synthetic:{SCENE},realtime=1,die_at=0.6"
+    source = f"synthetic:{SCENE},realtime=1,die_at=1.5"
     assert run("--source", source, "--log", tmp_path / "events") == 69
     assert "the camera is gone" in capsys.readouterr().err
-    assert types(tmp_path / "events") == ["appeared", "gone"]
+    assert came_and_went(tmp_path / "events")
 
 
 def test_a_camera_that_stalls_ends_the_run_with_69(tmp_path, capsys, monkeypatch):
@@ -214,10 +220,14 @@ def test_a_video_is_not_drawn_over_itself(video, tmp_path, capsys):
 
 @pytest.mark.parametrize("realtime", [0, 1], ids=["in order", "in threads"])
 def test_a_fault_in_vision_ends_the_run_with_70(realtime, tmp_path, monkeypatch, capsys):
+    published = []
+
     def look(self, frame, real=Vision.look):
-        if frame.number >= 4:
+        if published:
             raise ZeroDivisionError("a fault")
-        return real(self, frame)
+        seen = real(self, frame)
+        published.extend(seen.events)
+        return seen
 
     monkeypatch.setattr(Vision, "look", look)
     source = f"synthetic:{SCENE},seconds=0,realtime={realtime}"
@@ -315,10 +325,10 @@ def test_a_file_without_faces_still_wants_its_broker(closed_port, capsys, monkey
 
 def test_a_camera_whose_broker_is_away_goes_on(closed_port, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(edge.output.MqttSink.close, "__defaults__", (0.3,))
-    source = f"synthetic:{SCENE},seconds=1,realtime=1"
+    source = f"synthetic:{SCENE},seconds=1.5,realtime=1"
     assert run("--source", source, "--log", tmp_path / "events", "--mqtt", f"mqtt://127.0.0.1:{closed_port}") == 0
-    assert types(tmp_path / "events") == ["appeared", "gone"]
-    assert "2 events did not reach the broker" in caplog.text
+    assert came_and_went(tmp_path / "events")
+    assert f"{len(logged(tmp_path / 'events'))} events did not reach the broker" in caplog.text
 
 
 @pytest.mark.broker
