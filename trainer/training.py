@@ -1,15 +1,13 @@
 """Fine-tuning: head first, then everything; EMA weights, cosine schedule, early stopping; resumes after a kill.
 
-All that a run needs to go on lies in its folder: `run.json` (what was asked for), `history.json` (what each finished
-epoch gave) and one file of weights with the optimizer's state. `model.keras` is always the best network so far.
+All that a run needs to go on lies in its folder, see `trainer.run_folder`. `model.keras` is always the best network so
+far.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
-import os
 import subprocess
 import time
 from dataclasses import asdict, dataclass, field
@@ -21,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.crop import scale_pixels
-from edge.errors import BadDataError, MienError, OutputError
+from edge.errors import BadDataError
 from trainer import keras_file
 from trainer.augmentation import NO_VIEW, Augment, Recipe, draw_views
 from trainer.backbones import build_network, set_backbone_trainable
 from trainer.datasets import Dataset, Split
+from trainer.run_folder import RunState
 
 
 @dataclass(frozen=True)
@@ -151,6 +150,7 @@ def fit(
         if state.should_stop(settings.patience):
             break
         start = max(first, len(state.history))
+        _restore_seeds(network, start * steps)
         model.fit(
             FaceBatches(
                 dataset.train,
@@ -216,25 +216,33 @@ def _compile(model: keras.Model, network: keras.Model, settings: Settings, phase
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        # XLA makes depthwise convolutions eight times slower on CPUs (measured); on GPUs Keras decides.
-        jit_compile="auto" if _has_accelerator() else False,
+        jit_compile=_jit_compile(),
     )
     optimizer.build(model.trainable_variables)
 
 
-def _has_accelerator() -> bool:
-    # JAX knows only compiled code, and compiles it whatever is asked.
-    return keras.backend.backend() == "jax" or bool(keras.distribution.list_devices("gpu"))
+def _restore_seeds(network: keras.Model, steps: int) -> None:
+    """Set the dropout masks to where `steps` training steps leave them: weight files do not hold that."""
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
+            layer.seed_generator.state.assign(np.array([layer.seed, steps]))
+
+
+def _jit_compile() -> str | bool:
+    """Keras's choice, but for TensorFlow on a CPU: there XLA makes depthwise convolutions eight times slower."""
+    if keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu"):
+        return False
+    return "auto"
 
 
 def _callbacks(
     state: RunState, network: keras.Model, card: dict[str, Any], settings: Settings, phase: str
 ) -> list[keras.callbacks.Callback]:
-    callbacks: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(), Checkpoint(state, phase)]
+    callbacks: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(), Checkpoint(state)]
     if settings.ema:
         # After Checkpoint, which keeps the raw weights to go on from, and before KeepBest, which keeps the EMA ones.
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    callbacks.append(KeepBest(state, network, card, settings.patience if phase == "all" else 0))
+    callbacks.append(KeepBest(state, network, card, phase, settings.patience if phase == "all" else 0))
     if importlib.util.find_spec("tensorflow"):
         callbacks.append(
             keras.callbacks.TensorBoard(log_dir=str(state.folder / "tensorboard" / phase), write_graph=False)
@@ -242,138 +250,47 @@ def _callbacks(
     return callbacks
 
 
-class RunState:
-    """A run's folder: what was asked for, what each epoch gave, where to go on."""
-
-    def __init__(self, folder: Path, settings: Settings, dataset: Dataset) -> None:
-        self.folder = folder
-        self.best_path = folder / "model.keras"
-        self.history: list[dict[str, Any]] = []
-        asked = {
-            "settings": asdict(settings),
-            "labels": list(dataset.labels),
-            "images": {name: len(dataset.split(name)) for name in ("train", "validation", "test")},
-        }
-        asked = json.loads(json.dumps(asked))
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            run = folder / "run.json"
-            if run.exists():
-                self._refuse_other(run, json.loads(run.read_text(encoding="utf-8")), asked)
-            else:
-                replace_text(run, json.dumps(asked, indent=2))
-            if self._history_path.exists():
-                self.history = json.loads(self._history_path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise BadDataError(f"{folder}: not a run of mien-train ({error}); name another --out") from error
-        except OSError as error:
-            if isinstance(error, MienError):
-                raise
-            raise OutputError(f"{folder}: the run's folder cannot be used ({error.strerror})") from error
-
-    @staticmethod
-    def _refuse_other(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-        flat = [(_flatten(before), _flatten(now))]
-        for old, new in flat:
-            changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-            if changed:
-                key = changed[0]
-                raise BadDataError(
-                    f"{path}: this run was begun with {key} = {old.get(key)}, not {new.get(key)}; "
-                    "go on with the same settings, or name another --out"
-                )
-
-    @property
-    def _history_path(self) -> Path:
-        return self.folder / "history.json"
-
-    def _weights_path(self, epoch: int) -> Path:
-        return self.folder / f"resume-{epoch:04d}.weights.h5"
-
-    def resume(self, model: keras.Model, phase: str) -> None:
-        """Take weights and optimizer where the last finished epoch left them."""
-        if not self.history:
-            return
-        path = self._weights_path(len(self.history))
-        # The optimizer's state only fits the phase that it was saved in; the weights always fit.
-        try:
-            if self.history[-1]["phase"] == phase:
-                model.load_weights(path)
-            else:
-                keras_file.load_weights_alone(model, path)
-        except (OSError, ValueError, KeyError) as error:
-            raise BadDataError(
-                f"{path}: cannot go on from here ({error}); remove {self.folder} to start again"
-            ) from error
-
-    def record(self, model: keras.Model, phase: str, logs: dict[str, Any], seconds: float) -> None:
-        """Note one finished epoch. A kill at any moment leaves either the epoch before or this one to go on from."""
-        self.history.append(
-            {"phase": phase, "seconds": round(seconds, 1), **{key: float(value) for key, value in logs.items()}}
-        )
-        epoch = len(self.history)
-        try:
-            partial = self.folder / "partial.weights.h5"
-            model.save_weights(partial)
-            partial.replace(self._weights_path(epoch))
-            replace_text(self._history_path, json.dumps(self.history, indent=2))
-            for old in self.folder.glob("resume-*.weights.h5"):
-                if old != self._weights_path(epoch):
-                    old.unlink()
-        except OSError as error:
-            raise OutputError(
-                f"{self.folder}: epoch {epoch} cannot be written ({error.strerror or error}); "
-                "make room and give the same command again to go on"
-            ) from error
-
-    def is_best(self) -> bool:
-        """True where no earlier epoch was as good on the validation split."""
-        scores = [epoch["val_accuracy"] for epoch in self.history]
-        return scores[-1] > max(scores[:-1], default=-1.0)
-
-    def should_stop(self, patience: int) -> bool:
-        """True where the last `patience` epochs brought nothing. 0 never stops."""
-        scores = [epoch["val_accuracy"] for epoch in self.history]
-        return bool(patience and scores and len(scores) - 1 - int(np.argmax(scores)) >= patience)
-
-
 class Checkpoint(keras.callbacks.Callback):
-    """Writes what a killed run needs to go on, after each epoch; ends a run whose loss is no number."""
+    """Keeps the weights that a killed run goes on from, after each epoch; ends a run whose loss is no number."""
 
-    def __init__(self, state: RunState, phase: str) -> None:
+    def __init__(self, state: RunState) -> None:
         super().__init__()
-        self._state, self._phase, self._began = state, phase, 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start the clock."""
-        self._began = time.monotonic()
+        self._state = state
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keep the epoch."""
+        """Keep the weights."""
         logs = logs or {}
         if not math.isfinite(logs.get("loss", math.nan)):
             raise BadDataError(
                 f"{self._state.folder}: the loss is not a number in epoch {epoch + 1}; lower --learning-rate. "
                 f"The last good checkpoint is epoch {len(self._state.history)}"
             )
-        self._state.record(self.model, self._phase, logs, time.monotonic() - self._began)
+        self._state.keep_weights(self.model)
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Writes the network to `model.keras` when it beats all epochs before it, and stops when patience is over."""
+    """Writes the network to `model.keras` when it beats all epochs before it, and stops when patience is over.
 
-    def __init__(self, state: RunState, network: keras.Model, card: dict[str, Any], patience: int) -> None:
+    Only then is the epoch recorded: a run killed between the two does the epoch again and loses no best network.
+    """
+
+    def __init__(self, state: RunState, network: keras.Model, card: dict[str, Any], phase: str, patience: int) -> None:
         super().__init__()
-        self._state, self._network, self._card, self._patience = state, network, card, patience
+        self._state, self._network, self._card, self._phase, self._patience = state, network, card, phase, patience
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keep or stop."""
-        if self._state.is_best():
-            card = {
-                **self._card,
-                "selected": {"epoch": epoch + 1, "validation_accuracy": self._state.history[-1]["val_accuracy"]},
-            }
+        """Keep, record, stop."""
+        logs = logs or {}
+        accuracy = float(logs["val_accuracy"])
+        if self._state.beats_all(accuracy):
+            card = {**self._card, "selected": {"epoch": epoch + 1, "validation_accuracy": accuracy}}
             keras_file.save_network(self._network, card, self._state.best_path)
+        self._state.record(self._phase, logs, time.monotonic() - self._began)
         if self._state.should_stop(self._patience):
             self.model.stop_training = True
 
@@ -408,23 +325,3 @@ def _commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.strip()
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write `text` so that a kill leaves the old file or the new one, never half."""
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -1,0 +1,155 @@
+"""A training's folder: what was asked for, what each finished epoch gave, and the weights to go on from.
+
+`run.json`, `history.json` and one file of weights with the optimizer's state, each replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from edge.errors import BadDataError, MienError, OutputError
+from trainer import keras_file
+from trainer.datasets import Dataset
+
+if TYPE_CHECKING:
+    from trainer.training import Settings
+
+
+class RunState:
+    """A run's folder: what was asked for, what each epoch gave, where to go on."""
+
+    def __init__(self, folder: Path, settings: Settings, dataset: Dataset) -> None:
+        self.folder = folder
+        self.best_path = folder / "model.keras"
+        self.history: list[dict[str, Any]] = []
+        asked = {
+            "settings": asdict(settings),
+            "labels": list(dataset.labels),
+            "images": {name: len(dataset.split(name)) for name in ("train", "validation", "test")},
+        }
+        asked = json.loads(json.dumps(asked))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            run = folder / "run.json"
+            if run.exists():
+                self._refuse_other(run, _read_json(run, dict), asked)
+            else:
+                replace_text(run, json.dumps(asked, indent=2))
+            if self._history_path.exists():
+                self.history = _read_json(self._history_path, list)
+        except OSError as error:
+            if isinstance(error, MienError):
+                raise
+            raise OutputError(f"{folder}: the run's folder cannot be used ({error.strerror})") from error
+
+    @staticmethod
+    def _refuse_other(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+        old, new = _flatten(before), _flatten(now)
+        changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+        if changed:
+            key = changed[0]
+            raise BadDataError(
+                f"{path}: this run was begun with {key} = {old.get(key)}, not {new.get(key)}; "
+                "go on with the same settings, or name another --out"
+            )
+
+    @property
+    def _history_path(self) -> Path:
+        return self.folder / "history.json"
+
+    def _weights_path(self, epoch: int) -> Path:
+        return self.folder / f"resume-{epoch:04d}.weights.h5"
+
+    def resume(self, model: keras.Model, phase: str) -> None:
+        """Take weights and optimizer where the last finished epoch left them."""
+        if not self.history:
+            return
+        path = self._weights_path(len(self.history))
+        # The optimizer's state only fits the phase that it was saved in; the weights always fit.
+        try:
+            if self.history[-1]["phase"] == phase:
+                model.load_weights(path)
+            else:
+                keras_file.load_weights_alone(model, path)
+        except (OSError, ValueError, KeyError) as error:
+            raise BadDataError(
+                f"{path}: cannot go on from here ({error}); remove {self.folder} to start again"
+            ) from error
+
+    def keep_weights(self, model: keras.Model) -> None:
+        """Write what the epoch after this one starts from. Until `record` the run still stands at the epoch before."""
+        epoch = len(self.history) + 1
+        with self._writing(epoch):
+            partial = self.folder / "partial.weights.h5"
+            model.save_weights(partial)
+            partial.replace(self._weights_path(epoch))
+
+    def record(self, phase: str, logs: dict[str, Any], seconds: float) -> None:
+        """Note a finished epoch whose weights are kept. A kill leaves the epoch before or this one to go on from."""
+        self.history.append(
+            {"phase": phase, "seconds": round(seconds, 1), **{key: float(value) for key, value in logs.items()}}
+        )
+        epoch = len(self.history)
+        with self._writing(epoch):
+            replace_text(self._history_path, json.dumps(self.history, indent=2))
+            for old in self.folder.glob("resume-*.weights.h5"):
+                if old != self._weights_path(epoch):
+                    old.unlink()
+
+    @contextlib.contextmanager
+    def _writing(self, epoch: int) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: epoch {epoch} cannot be written ({error.strerror or error}); "
+                "make room and give the same command again to go on"
+            ) from error
+
+    def beats_all(self, val_accuracy: float) -> bool:
+        """True where no epoch so far was as good on the validation split."""
+        return val_accuracy > max((epoch["val_accuracy"] for epoch in self.history), default=-1.0)
+
+    def should_stop(self, patience: int) -> bool:
+        """True where the last `patience` epochs brought nothing. 0 never stops."""
+        scores = [epoch["val_accuracy"] for epoch in self.history]
+        return bool(patience and scores and len(scores) - 1 - int(np.argmax(scores)) >= patience)
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, kind):
+            raise TypeError(f"holds a {type(content).__name__}")
+    except (ValueError, TypeError) as error:
+        raise BadDataError(f"{path}: not written by mien-train, or damaged ({error}); name another --out") from error
+    return content
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write `text` so that a kill leaves the old file or the new one, never half."""
+    partial = path.with_name(path.name + ".part")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
