@@ -160,7 +160,7 @@ def _fit(args: argparse.Namespace) -> int:
     require_keras()
     from trainer import datasets, training
 
-    dataset = load(args.data, size=args.size, seed=args.seed, cache=not args.no_cache)
+    dataset = load(args.data, size=args.size, cache=not args.no_cache)
     if not args.keep_copies:
         dataset = datasets.clean(dataset)
     print(_describe(dataset))
@@ -236,12 +236,15 @@ def _describe(dataset: Dataset) -> str:
     return "\n".join(lines)
 
 
-def load(source: Path, *, size: int, seed: int = 0, cache: bool = True) -> Dataset:
-    """Read a data set with a progress bar on stderr."""
+def load(source: Path, *, size: int, cache: bool = True) -> Dataset:
+    """Read a data set with a progress bar on stderr.
+
+    Who tests and who trains never depends on a run's seed: evaluation and export must find the same split again.
+    """
     from trainer import datasets
 
     with _reading(source) as progress:
-        return datasets.load_dataset(source, size=size, seed=seed, cache=cache, progress=progress)
+        return datasets.load_dataset(source, size=size, cache=cache, progress=progress)
 
 
 @contextlib.contextmanager
@@ -270,6 +273,12 @@ def require_keras() -> None:
     missing = [name for name in ("keras", "sklearn", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         raise UnavailableError(f"{missing[0]} is not installed here; the trainer needs: pip install 'mien[trainer]'")
+    try:
+        import keras  # noqa: F401  # finds its backend, or not
+    except ImportError as error:
+        raise UnavailableError(
+            f"Keras finds no backend ({error}); pip install 'mien[trainer]', or set KERAS_BACKEND to jax or torch"
+        ) from error
 
 
 def whole(low: int, high: int) -> Any:

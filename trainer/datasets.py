@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.crop import crop_face, resize_face
-from edge.errors import BadDataError, InputNotFoundError
+from edge.errors import BadDataError, InputNotFoundError, MienError
 from edge.frame import Box
-from edge.labels import FER2013_LABELS
+from edge.labels import FER2013_LABELS, check_labels
 from edge.pictures import find_pictures, read_picture
 
 SPLITS = ("train", "validation", "test")
@@ -34,7 +35,7 @@ _SPLIT_FOLDERS = {
     "validation": 1, "valid": 1, "val": 1, "public": 1, "publictest": 1,
     "test": 2, "testing": 2, "private": 2, "privatetest": 2,
 }  # fmt: skip
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,22 +111,28 @@ def load_dataset(
         raise InputNotFoundError(
             f"{source}: no such file or folder; name fer2013.csv, icml_face_data.csv, an .npz or a folder of images"
         )
-    if source.is_dir():
-        reader = _cached(
-            source, size, seed, _folder_stamp(source), cache, lambda: _read_folders(source, size, progress)
-        )
-    elif source.suffix.lower() == ".npz":
-        reader = _read_npz(source)
-    else:
-        stat = source.stat()
-        stamp = f"{stat.st_size}-{stat.st_mtime_ns}"
-        reader = _cached(source, FER2013_SIZE, 0, stamp, cache, lambda: _read_csv(source, progress))
-    names, images, labels, usage = reader
-    return _assemble(str(source.name), names, _resize_all(images, size), labels, usage, seed)
+    try:
+        names, images, labels, usage = _read(source, size, cache, progress)
+    except OSError as error:
+        if isinstance(error, MienError):
+            raise
+        raise InputNotFoundError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
+    return _assemble(source.name, names, _resize_all(images, size), labels, usage, seed)
 
 
 Raw = tuple[tuple[str, ...], NDArray[np.uint8], NDArray[np.int64], NDArray[np.int8]]
 """Label names, images `uint8[n, size, size]`, labels `int64[n]`, usage `int8[n]` (0 to 2, -1 where not said)."""
+
+
+def _read(source: Path, size: int, cache: bool, progress: Progress | None) -> Raw:
+    if source.is_dir():
+        stamp = _folder_stamp(source)
+        return _cached(source, size, stamp, cache, lambda: _read_folders(source, size, progress))
+    if source.suffix.lower() == ".npz":
+        return _read_npz(source)
+    stat = source.stat()
+    stamp = f"{stat.st_size}-{stat.st_mtime_ns}"
+    return _cached(source, FER2013_SIZE, stamp, cache, lambda: _read_csv(source, progress))
 
 
 def _assemble(
@@ -219,8 +226,8 @@ def _read_csv(path: Path, progress: Progress | None) -> Raw:
         with path.open("rb") as raw:
             reader = csv.reader(_decoded_lines(raw, total, progress))
             emotion_at, usage_at, pixels_at = _csv_columns(path, next(reader, []))
-            for row, fields in enumerate(reader, start=1):
-                where = f"{path}: row {row} (line {row + 1})"
+            for row, fields in enumerate(filter(None, reader), start=1):  # editors leave empty lines
+                where = f"{path}: row {row} (line {reader.line_num})"
                 if len(fields) <= max(emotion_at, usage_at, pixels_at):
                     raise BadDataError(
                         f"{where}: {len(fields)} fields, expected emotion, pixels and Usage; is the file cut short?"
@@ -305,7 +312,13 @@ def _read_npz(path: Path) -> Raw:
                     f"{path}: array {sorted(missing)[0]!r} is missing; expected pixels, emotion and usage"
                 )
             pixels, emotion, usage = (arrays[key] for key in ("pixels", "emotion", "usage"))
-            names = tuple(map(str, arrays["labels"])) if "labels" in arrays.files else FER2013_LABELS
+            names = (
+                check_labels([str(name) for name in arrays["labels"]], f"{path}: labels")
+                if "labels" in arrays.files
+                else FER2013_LABELS
+            )
+    except TypeError as error:
+        raise BadDataError(f"{path}: one bare array, not an npz of pixels, emotion and usage") from error
     except ValueError as error:
         if isinstance(error, BadDataError):
             raise
@@ -314,7 +327,7 @@ def _read_npz(path: Path) -> Raw:
             if "pickle" in str(error).lower()
             else f"{path}: not a readable npz ({error})"
         ) from error
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise BadDataError(f"{path}: not a readable npz, or cut short ({error})") from error
     if pixels.ndim != 3 or pixels.shape[1] != pixels.shape[2] or pixels.dtype != np.uint8:
         raise BadDataError(f"{path}: pixels are {pixels.dtype}{list(pixels.shape)}, expected uint8[n, size, size]")
@@ -323,6 +336,8 @@ def _read_npz(path: Path) -> Raw:
             f"{path}: {len(pixels)} images, but emotion is {list(emotion.shape)} and usage {list(usage.shape)}"
         )
     for key, array, limit in (("emotion", emotion, len(names)), ("usage", usage, 3)):
+        if array.dtype.kind not in "iu":
+            raise BadDataError(f"{path}: {key} is {array.dtype}, expected whole numbers")
         wrong = np.flatnonzero((array < 0) | (array >= limit))
         if len(wrong):
             raise BadDataError(f"{path}: row {wrong[0]}: {key} {array[wrong[0]]}, expected 0 to {limit - 1}")
@@ -336,7 +351,7 @@ def _read_folders(root: Path, size: int, progress: Progress | None) -> Raw:
     files = list(_labelled_files(root))
     if not files:
         raise InputNotFoundError(f"{root}: no picture in it; expected folders such as train/angry/*.png or angry/*.png")
-    names = _label_names({label for _, label, _ in files})
+    names = _label_names({label for _, label, _ in files}, f"{root}: folders")
     position = {name: number for number, name in enumerate(names)}
     images = np.empty((len(files), size, size), dtype=np.uint8)
     for number, (path, _, _) in enumerate(files):
@@ -371,8 +386,8 @@ def _subfolders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _label_names(found: set[str]) -> tuple[str, ...]:
-    return FER2013_LABELS if found <= set(FER2013_LABELS) else tuple(sorted(found))
+def _label_names(found: set[str], where: str) -> tuple[str, ...]:
+    return FER2013_LABELS if found <= set(FER2013_LABELS) else check_labels(sorted(found), where)
 
 
 def _folder_stamp(root: Path) -> str:
@@ -387,22 +402,23 @@ def _folder_stamp(root: Path) -> str:
 # --- cache -----------------------------------------------------------------------------------------------------------
 
 
-def _cached(source: Path, size: int, seed: int, stamp: str, enabled: bool, read: Callable[[], Raw]) -> Raw:
+def _cached(source: Path, size: int, stamp: str, enabled: bool, read: Callable[[], Raw]) -> Raw:
     """What `read` gives, from the cache where `source` has not changed since."""
     if not enabled:
         return read()
-    key = hashlib.sha256(f"{_CACHE_VERSION}\0{source.resolve()}\0{size}\0{seed}\0{stamp}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{_CACHE_VERSION}\0{source.resolve()}\0{size}".encode()).hexdigest()[:24]
     path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return tuple(map(str, arrays["names"])), arrays["images"], arrays["labels"], arrays["usage"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # not there yet, or damaged: the source itself decides
+            if str(arrays["stamp"]) == stamp:
+                return tuple(map(str, arrays["names"])), arrays["images"], arrays["labels"], arrays["usage"]
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # not there yet, or damaged: the source decides
     names, images, labels, usage = read()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-        np.savez(partial, names=np.array(names), images=images, labels=labels, usage=usage)
+        np.savez(partial, stamp=np.array(stamp), names=np.array(names), images=images, labels=labels, usage=usage)
         partial.replace(path)
     except OSError as error:
         print(f"note: {path.parent}: nothing cached ({error.strerror})", file=sys.stderr)

@@ -122,7 +122,7 @@ def evaluate(
         accuracy=accuracy,
         macro_f1=float(f1.mean()),
         interval=1.96 * float(np.sqrt(accuracy * (1 - accuracy) / len(truth))),
-        accuracy_without_copies=None if copied is None else float(right[~copied].mean()),
+        accuracy_without_copies=None if copied is None or copied.all() else float(right[~copied].mean()),
         precision=precision,
         recall=recall,
         f1=f1,

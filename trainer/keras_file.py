@@ -15,6 +15,8 @@ import keras
 from edge.errors import BadDataError, InputNotFoundError, MienError, OutputError
 
 CARD = "mien.json"
+MAX_CARD = 1024**2
+"""Bytes unpacked."""
 
 
 def save_network(network: keras.Model, card: dict[str, Any], path: Path) -> None:
@@ -40,8 +42,8 @@ def load_network(path: Path) -> tuple[keras.Model, dict[str, Any]]:
         raise InputNotFoundError(f"{path}: no such file; mien-train fit writes one to RUN/model.keras")
     try:
         with zipfile.ZipFile(path) as archive:
-            card = json.loads(archive.read(CARD)) if CARD in archive.namelist() else {}
-        return keras.saving.load_model(path, compile=False, safe_mode=True), card
+            card = _read_card(archive, path)
+        network = keras.saving.load_model(path, compile=False, safe_mode=True)
     except MienError:
         raise
     except Exception as error:  # Keras raises whatever its layers raise on a file that is not what it should be
@@ -49,6 +51,28 @@ def load_network(path: Path) -> tuple[keras.Model, dict[str, Any]]:
         if "lambda" in str(error).lower():
             reason = "it holds a Lambda layer, which is arbitrary Python code and is refused"
         raise BadDataError(f"{path}: not a network that can be loaded: {reason}") from error
+    _refuse_other_shapes(network, path)
+    return network, card
+
+
+def _read_card(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    if CARD not in archive.namelist():
+        return {}
+    if archive.getinfo(CARD).file_size > MAX_CARD:
+        raise BadDataError(f"{path}: {CARD} in it swells to more than {MAX_CARD // 1024} KiB; it is no network of ours")
+    card = json.loads(archive.read(CARD))
+    if not isinstance(card, dict):
+        raise BadDataError(f"{path}: {CARD} in it is not a JSON object; train it again")
+    return card
+
+
+def _refuse_other_shapes(network: Any, path: Path) -> None:
+    """Only what takes one square grey face and answers with one number a label goes through this house."""
+    takes, gives = getattr(network, "input_shape", None), getattr(network, "output_shape", None)
+    match takes, gives:
+        case (None, int(high), int(wide), 1), (None, int()) if high == wide:
+            return
+    raise BadDataError(f"{path}: takes {takes} and gives {gives}; expected (None, size, size, 1) and (None, labels)")
 
 
 def load_weights_alone(model: keras.Model, path: Path) -> None:

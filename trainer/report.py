@@ -57,6 +57,6 @@ def draw_confusion(result: Evaluation, title: str, path: Path) -> None:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150, format="png")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
