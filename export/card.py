@@ -26,9 +26,10 @@ def as_markdown(card: Mapping[str, Any], *, file_name: str, file_bytes: int) -> 
         f"`{file_name}`, {file_bytes / 1e6:.2f} MB: sorts one face into {len(labels)} facial expressions "
         f"({', '.join(labels)})."
     )
+    temperature = card["output"]["temperature"]
     contract = (
-        f"A square grey face of {face['size']} px, cut with margin {face['margin']:g} by `edge.crop`; int8 in, int8 "
-        f"logits out. Probabilities are softmax(logits / {card['output']['temperature']:g}); that temperature was fitted "
+        f"A square grey face of {face['size']} px, cut with margin {face['margin']:g} by `edge.crop`; int8 in, "
+        f"int8 logits out. Probabilities are softmax(logits / {temperature:g}); that temperature was fitted "
         "on the validation split, after quantisation."
     )
     origin = _table(("what", "which"), _origin(provenance))

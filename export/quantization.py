@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge.crop import crop_face, scale_pixels
 from edge.errors import BadDataError
 from edge.frame import Box
+from export.folding import correct_biases, equalize, fold_batch_norm
 
 
 def quantize(network: Any, faces: NDArray[np.uint8]) -> bytes:
@@ -44,9 +45,13 @@ def quantize(network: Any, faces: NDArray[np.uint8]) -> bytes:
             whole = Box(0, 0, face.shape[1], face.shape[0])
             yield [scale_pixels(crop_face(face, whole, size))[np.newaxis, ..., np.newaxis]]
 
+    prepared = fold_batch_norm(network)
+    images = np.concatenate([batch[0] for batch in representative()])
+    equalize(prepared, images)
+    correct_biases(prepared, images)
     # A fixed batch of one: the interpreter then plans its memory once.
     inputs = tf.keras.Input((size, size, 1), batch_size=1)
-    fixed = tf.keras.Model(inputs, network(inputs))
+    fixed = tf.keras.Model(inputs, prepared(inputs))
     converter = tf.lite.TFLiteConverter.from_keras_model(fixed)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative

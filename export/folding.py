@@ -1,0 +1,176 @@
+"""Rewrites a trained network into one that loses less in int8, before any number is rounded.
+
+Three steps. Batch norm is folded into the convolutions. The channels behind each ReLU6 that a depthwise convolution
+reads are brought to one range, so that a channel which never passes 0.5 is not left with 20 of the 256 steps. And each
+bias takes back the mean error that rounding its kernel will make. The last two are cross-layer equalisation and bias
+correction (Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction"), with the
+ranges and means measured on data.
+
+On a half-trained MobileNetV1 the share of PublicTest images that float and int8 call the same rose from 96.2 % to
+97.8 % by the biases and to 98.2 % by both; the ranges alone gave nothing. Equalising before pointwise kernels too,
+and choosing their roundings one after the other (GPTQ), gave nothing and are not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+HEADROOM = 1.05
+"""How far above the largest calibration value a channel's range reaches."""
+
+_BATCH = 64
+
+
+def fold_batch_norm(network: keras.Model) -> keras.Model:
+    """The same network, each batch norm behind a convolution folded into that convolution's kernel and bias."""
+    norms = {conv.name: norm for conv, norm in _normed_convolutions(network)}
+    folded_away = {norm.name for norm in norms.values()}
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if layer.name in folded_away:
+            return keras.layers.Identity(name=layer.name)
+        config = layer.get_config()
+        if layer.name in norms:
+            config["use_bias"] = True
+        return type(layer).from_config(config)
+
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        return layer(*args) if layer.name in folded_away else layer(*args, **kwargs)
+
+    folded = keras.models.clone_model(network, clone_function=copy, call_function=call)
+    for layer in network.layers:
+        if not layer.weights or layer.name in folded_away:
+            continue
+        weights = layer.get_weights()
+        if layer.name in norms:
+            weights = _fold(layer, weights, norms[layer.name])
+        folded.get_layer(layer.name).set_weights(weights)
+    return folded
+
+
+def equalize(network: keras.Model, images: NDArray[np.float32]) -> None:
+    """Bring the channels behind each ReLU6 that a depthwise convolution reads to the range of the cap, in place.
+
+    Depthwise kernels have a scale for each channel in int8, so what they are divided by costs them nothing.
+
+    Args:
+        network: folded.
+        images: scaled calibration faces `float32[n, size, size, 1]`.
+    """
+    triples = list(_equalizable(network))
+    tops = _over_batches(
+        network, [relu.output for _, relu, _ in triples], images, np.maximum, lambda x: x.max((0, 1, 2))
+    )
+    for (producer, relu, consumer), top in zip(triples, tops, strict=True):
+        cap = float(relu.max_value)
+        _scale(producer, consumer, np.maximum(cap / np.maximum(top * HEADROOM, cap / 100), 1.0))
+
+
+def correct_biases(network: keras.Model, images: NDArray[np.float32]) -> None:
+    """Take from each bias the mean error that rounding its kernel to int8 will make, in place.
+
+    Args: see `equalize`.
+    """
+    layers = [layer for layer in network.layers if layer.weights]
+    # A kernel acts linearly, so its mean output over the faces is its output for the mean of the faces.
+    sums = _over_batches(network, [layer.input for layer in layers], images, np.add, lambda x: x.sum(0, keepdims=True))
+    for layer, total in zip(layers, sums, strict=True):
+        mean = total / len(images)
+        kernel, bias = layer.get_weights()
+        exact = np.asarray(layer(mean))
+        layer.set_weights([_rounded(layer, kernel), bias])
+        error = np.asarray(layer(mean)) - exact
+        layer.set_weights([kernel, bias - error.reshape(-1, error.shape[-1]).mean(axis=0)])
+
+
+def _over_batches(
+    network: keras.Model,
+    outputs: list[Any],
+    images: NDArray[np.float32],
+    combine: Callable[[Array, Array], Array],
+    reduce: Callable[[Array], Array],
+) -> list[Array]:
+    """Each output's activations, reduced batch by batch: all of them at once would not fit into memory."""
+    watch = keras.Model(network.input, outputs)
+    found: list[Array] = []
+    for start in range(0, len(images), _BATCH):
+        parts = [reduce(np.asarray(part)) for part in watch(images[start : start + _BATCH])]
+        found = [combine(before, part) for before, part in zip(found, parts, strict=True)] if found else parts
+    return found
+
+
+def _rounded(layer: Any, kernel: Array) -> Array:
+    """A kernel as int8 will hold it: symmetric, one scale for each output channel, as TensorFlow Lite has it."""
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    others = (0, 1, 3) if depthwise else tuple(range(kernel.ndim - 1))
+    step = np.maximum(np.abs(kernel).max(axis=others, keepdims=True), 1e-12) / 127
+    return np.asarray(np.round(kernel / step) * step, dtype=np.float32)
+
+
+def _normed_convolutions(network: keras.Model) -> Iterator[tuple[Any, Any]]:
+    for layer in network.layers:
+        following = _consumers(layer)
+        if (
+            isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
+            and len(following) == 1
+            and isinstance(following[0], keras.layers.BatchNormalization)
+        ):
+            yield layer, following[0]
+
+
+def _fold(conv: Any, weights: list[Array], norm: Any) -> list[Array]:
+    gamma = norm.gamma.numpy() if norm.scale else 1.0
+    beta = norm.beta.numpy() if norm.center else 0.0
+    mean, variance = norm.moving_mean.numpy(), norm.moving_variance.numpy()
+    factor = gamma / np.sqrt(variance + norm.epsilon)
+    bias = weights[1] if conv.use_bias else 0.0
+    # A depthwise kernel's output channels lie on its axis 2, any other's on its last.
+    kernel = weights[0] * (factor[:, np.newaxis] if isinstance(conv, keras.layers.DepthwiseConv2D) else factor)
+    return [kernel, (bias - mean) * factor + beta]
+
+
+def _equalizable(network: keras.Model) -> Iterator[tuple[Any, Any, Any]]:
+    """Each ReLU6 whose one reader is a depthwise convolution: what feeds it, itself, that reader."""
+    for relu in network.layers:
+        if not isinstance(relu, keras.layers.ReLU) or relu.max_value is None:
+            continue
+        producer, reader = _producer(relu), _reader(relu)
+        if producer is not None and isinstance(reader, keras.layers.DepthwiseConv2D):
+            yield producer, relu, reader
+
+
+def _producer(layer: Any) -> Any:
+    """The convolution above, with nothing but folded batch norms between."""
+    above = [node.operation for node in layer._inbound_nodes[0].parent_nodes]  # noqa: SLF001  # Keras has no public way up
+    if len(above) != 1:
+        return None
+    if isinstance(above[0], keras.layers.Identity):
+        return _producer(above[0])
+    return above[0] if isinstance(above[0], keras.layers.Conv2D | keras.layers.DepthwiseConv2D) else None
+
+
+def _reader(layer: Any) -> Any:
+    """The one layer below, with nothing but padding between."""
+    below = _consumers(layer)
+    if len(below) == 1 and isinstance(below[0], keras.layers.ZeroPadding2D):
+        return _reader(below[0])
+    return below[0] if len(below) == 1 else None
+
+
+def _consumers(layer: Any) -> list[Any]:
+    return [node.operation for node in layer._outbound_nodes]  # noqa: SLF001  # as above, down
+
+
+def _scale(producer: Any, reader: Any, factor: Array) -> None:
+    kernel, bias = producer.get_weights()
+    depthwise = isinstance(producer, keras.layers.DepthwiseConv2D)
+    producer.set_weights([kernel * (factor[:, np.newaxis] if depthwise else factor), bias * factor])
+    kernel, *rest = reader.get_weights()
+    reader.set_weights([kernel / factor.reshape(1, 1, -1, 1), *rest])
