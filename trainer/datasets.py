@@ -107,11 +107,11 @@ def load_dataset(
         InputNotFoundError: there is nothing at `source`, or the folder holds no picture.
         BadDataError: a row or file is not what it should be; the message names it.
     """
-    if not source.exists():
-        raise InputNotFoundError(
-            f"{source}: no such file or folder; name fer2013.csv, icml_face_data.csv, an .npz or a folder of images"
-        )
     try:
+        if not source.exists():
+            raise InputNotFoundError(
+                f"{source}: no such file or folder; name fer2013.csv, icml_face_data.csv, an .npz or a folder of images"
+            )
         names, images, labels, usage = _read(source, size, cache, progress)
     except OSError as error:
         if isinstance(error, MienError):
@@ -183,11 +183,14 @@ def clean(dataset: Dataset) -> Dataset:
     duplicates, and all of those whose copies carry different labels.
     """
     train = dataset.train
-    digests = np.array(_digests(train.images))
+    digests = _digests(train.images)
     blank = train.images.reshape(len(train), -1).min(axis=1) == train.images.reshape(len(train), -1).max(axis=1)
     held_out = set(_digests(dataset.validation.images)) | set(_digests(dataset.test.images))
     leaked = np.array([digest in held_out for digest in digests], dtype=bool)
-    _, first, group = np.unique(digests, return_index=True, return_inverse=True)
+    numbers: dict[bytes, int] = {}
+    # Not an array of the digests themselves: numpy drops the zeros at the end of bytes.
+    group = np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], dtype=np.int64)
+    _, first = np.unique(group, return_index=True)
     repeated = np.ones(len(train), dtype=bool)
     repeated[first] = False
     conflicting = train.labels != train.labels[first][group]
@@ -331,6 +334,8 @@ def _read_npz(path: Path) -> Raw:
         raise BadDataError(f"{path}: not a readable npz, or cut short ({error})") from error
     if pixels.ndim != 3 or pixels.shape[1] != pixels.shape[2] or pixels.dtype != np.uint8:
         raise BadDataError(f"{path}: pixels are {pixels.dtype}{list(pixels.shape)}, expected uint8[n, size, size]")
+    if not len(pixels):
+        raise BadDataError(f"{path}: no image in it")
     if emotion.shape != pixels.shape[:1] or usage.shape != pixels.shape[:1]:
         raise BadDataError(
             f"{path}: {len(pixels)} images, but emotion is {list(emotion.shape)} and usage {list(usage.shape)}"

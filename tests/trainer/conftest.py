@@ -1,0 +1,71 @@
+"""Faces that are drawn, not photographed: each expression is a bright band at a height of its own, in noise."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.labels import FER2013_LABELS
+from trainer.datasets import Dataset, Split
+
+
+def draw_faces(count: int, size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.int64) % 7
+    images = rng.integers(0, 60, (count, size, size))
+    band = size // 8
+    for image, label in zip(images, labels, strict=True):
+        image[label * band : (label + 1) * band] += 150
+    return images.astype(np.uint8), labels
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def faces() -> Callable[[int, int, int], tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    return draw_faces
+
+
+@pytest.fixture(scope="session")
+def drawn() -> Dataset:
+    """70 faces to train on, 35 to choose on, 35 held out; 32 px."""
+    train, validation, test = (
+        Split(*draw_faces(count, 32, seed), np.arange(count, dtype=np.int64)) for seed, count in enumerate((70, 35, 35))
+    )
+    return Dataset("drawn.npz", FER2013_LABELS, train, validation, test, np.zeros(35, bool), {})
+
+
+@pytest.fixture(scope="session")
+def drawn_npz(drawn: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same faces as a file."""
+    path = tmp_path_factory.mktemp("data") / "drawn.npz"
+    splits = (drawn.train, drawn.validation, drawn.test)
+    np.savez(
+        path,
+        pixels=np.concatenate([split.images for split in splits]),
+        emotion=np.concatenate([split.labels for split in splits]).astype(np.uint8),
+        usage=np.repeat(np.arange(3, dtype=np.uint8), [len(split) for split in splits]),
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_fer2013(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FER2013 as an npz: `$MIEN_FER2013` (a file, or a folder with its unpacker) or `../shared/data`."""
+    place = Path(os.environ.get("MIEN_FER2013", Path(__file__).parents[2].parent / "shared" / "data"))
+    if place.is_file():
+        return place
+    unpacker = place / "unpack_fer2013.py"
+    if not unpacker.is_file():
+        pytest.skip(f"FER2013 is not at {place}; name it with MIEN_FER2013")
+    path = tmp_path_factory.mktemp("fer2013") / "fer2013.npz"
+    subprocess.run([sys.executable, unpacker, "--npz", path], check=True, timeout=300)
+    return path
