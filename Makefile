@@ -13,7 +13,7 @@ help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 demo: $(VENV)/.base  ## read the expressions on the sample photos and on a video made from them
-	$(BIN)/python -m benchmarks.demo --out $(OUT)
+	$(BIN)/mien demo --out $(OUT)
 
 test: $(VENV)/.dev  ## run the tests; mosquitto is installed through apt where it is missing and that is allowed
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || sh .ci/install-mosquitto

@@ -60,6 +60,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     cli_classify.add_command(commands)
+    _add_demo(commands)
     return parser
 
 
@@ -118,3 +119,19 @@ def _run(arguments: argparse.Namespace) -> int:
     from edge.daemon import run
 
     return run(config, environ=os.environ, annotate=arguments.annotate)
+
+
+def _add_demo(commands: argparse._SubParsersAction[Parser]) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="see all of it on the sample photos",
+        description="Reads the sample photos and a video made from them, and shows the commands that do it.",
+    )
+    demo.add_argument("--out", type=Path, default=Path("mien-demo"), metavar="DIR", help="where results go (mien-demo)")
+    demo.set_defaults(call=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from edge.demo import run
+
+    return run(arguments.out, main)

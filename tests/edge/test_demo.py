@@ -1,0 +1,32 @@
+"""`mien demo`: what a newcomer sees first."""
+
+import json
+
+import cv2
+
+from edge.cli import main
+
+
+def test_the_demo_leaves_annotated_pictures_a_video_and_the_events_and_says_where(tmp_path, capsys):
+    out = tmp_path / "shown"
+
+    assert main(["demo", "--out", str(out)]) == 0
+
+    told = capsys.readouterr().out
+    for name in ("astronaut.png", "grace_hopper.jpg", "solvay_conference.jpg"):
+        assert cv2.imread(str(out / "photos" / name)) is not None
+        assert name in told
+    assert str(out / "events.jsonl") in told
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    assert [event["type"] for event in events[:2]] == ["appeared", "appeared"]
+    assert {event["track"] for event in events} == {1, 2}
+    video = cv2.VideoCapture(str(out / "scene-annotated.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 150
+
+
+def test_a_demo_that_cannot_write_says_so(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+
+    assert main(["demo", "--out", str(tmp_path / "file" / "below")]) == 73
+
+    assert str(tmp_path / "file" / "below") in capsys.readouterr().err
