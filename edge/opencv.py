@@ -13,6 +13,11 @@ import cv2
 FFMPEG_QUIET = "-8"
 """FFmpeg's AV_LOG_QUIET."""
 
+SILENT = 0
+"""OpenCV's LOG_LEVEL_SILENT, which not every version names."""
+
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)  # read when the first video is opened
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # 4.6 to 4.12 have it at the top, 4.13 and later in a module of its own, and their stubs know one alone.
+    holder = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
+    getattr(holder, "setLogLevel")(SILENT)  # noqa: B009
