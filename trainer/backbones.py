@@ -1,7 +1,7 @@
 """MobileNets for small grey faces, started from ImageNet's weights or from nothing.
 
 The architectures are Keras's own (Howard et al. 2017, Sandler et al. 2018). Two things differ: the stem takes one
-grey channel and has stride 1, since at 48 px the stock strides leave a 2x2 map (28.5 M multiply-adds) and ruin the
+grey channel and has stride 1, since at 48 px Keras's strides leave a single point (V1: 24 M multiply-adds) and ruin the
 network, where a stride-1 stem leaves 3x3 (103 M).
 """
 

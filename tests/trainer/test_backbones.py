@@ -1,0 +1,123 @@
+"""MobileNets for grey faces: what becomes of the colour network's weights, and which files are refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
+
+import h5py
+import keras
+
+from edge.errors import BadDataError, InputNotFoundError
+from trainer.backbones import BACKBONES, build_network, set_backbone_trainable
+
+pytestmark = pytest.mark.trainer
+
+
+def build(backbone: str = "mobilenet_v1", **options) -> keras.Model:
+    kind = {"labels": 7, "size": 48, "width": 0.25, "dropout": 0.2, "stem_stride": 1, "weights": "none"}
+    return build_network(backbone, **(kind | options))
+
+
+def colour_network(backbone: str, width: float, size: int) -> keras.Model:
+    return BACKBONES[backbone](input_shape=(size, size, 3), alpha=width, include_top=False, weights=None)
+
+
+def write_no_top(network: keras.Model, path: Path) -> None:
+    """The HDF5 layout that ImageNet's `no_top` files have."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in network.layers]
+        file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.1.6"
+        for layer in network.layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{number}:0".encode() for number in range(len(layer.weights))]
+            group.attrs["weight_names"] = names
+            for name, value in zip(names, layer.get_weights(), strict=True):
+                group[name.decode()] = value
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory) -> dict[str, tuple[keras.Model, Path]]:
+    """For each backbone a colour network of 64 px with lively weights, and the file that holds them."""
+    made = {}
+    rng = np.random.default_rng(0)
+    for backbone in BACKBONES:
+        network = colour_network(backbone, 0.25 if backbone == "mobilenet_v1" else 0.35, 64)
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                gamma, beta, mean, variance = layer.get_weights()
+                spread = rng.uniform(0.5, 1.5, gamma.shape)
+                layer.set_weights([gamma * spread, beta + 0.1, mean + rng.normal(0, 0.05, mean.shape), variance * 0.05])
+        path = tmp_path_factory.mktemp("weights") / f"{backbone}_no_top.h5"
+        write_no_top(network, path)
+        made[backbone] = network, path
+    return made
+
+
+@pytest.mark.parametrize(("backbone", "width"), [("mobilenet_v1", 0.25), ("mobilenet_v2", 0.35)])
+def test_on_a_grey_face_the_grey_network_sees_what_the_colour_one_sees(pretrained, faces, backbone, width):
+    colour, path = pretrained[backbone]
+    grey = build(backbone, width=width, weights=str(path), size=64, stem_stride=2)
+    face = faces(4, 64, 9)[0].astype(np.float32)[..., np.newaxis] / 127.5 - 1
+    seen = keras.Model(grey.input, grey.get_layer("pool").output)(face)
+    expected = np.asarray(colour(np.repeat(face, 3, axis=3))).mean(axis=(1, 2))
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(np.asarray(seen), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("backbone", "size"), [("mobilenet_v1", 48), ("mobilenet_v2", 48), ("mobilenet_v1", 64)])
+def test_a_network_takes_grey_faces_and_gives_one_logit_a_label(backbone, size):
+    network = build(backbone, size=size, labels=5)
+    assert network.input_shape == (None, size, size, 1)
+    logits = np.asarray(network(np.ones((2, size, size, 1), np.float32)))
+    assert logits.shape == (2, 5)
+    assert network.layers[-1].activation is keras.activations.linear
+
+
+def test_a_stem_of_stride_1_leaves_3_by_3_at_48_pixels_where_the_stock_one_leaves_a_point():
+    assert build().get_layer("pool").input.shape[1:3] == (3, 3)
+    assert build(stem_stride=2).get_layer("pool").input.shape[1:3] == (1, 1)
+
+
+def multiply_adds(network: keras.Model) -> int:
+    total = 0
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            high, wide, channels = layer.output.shape[1:]
+            reads = 1 if isinstance(layer, keras.layers.DepthwiseConv2D) else layer.input.shape[-1]
+            total += high * wide * channels * reads * layer.kernel_size[0] * layer.kernel_size[1]
+    return total
+
+
+def test_mobilenet_v1_at_48_pixels_costs_103_million_multiply_adds():
+    assert multiply_adds(build(width=1.0)) == pytest.approx(103e6, rel=0.01)
+
+
+def test_with_the_backbone_frozen_only_the_head_learns():
+    network = build()
+    set_backbone_trainable(network, False)
+    assert [weight.path.split("/")[0] for weight in network.trainable_weights] == ["logits", "logits"]
+    set_backbone_trainable(network, True)
+    assert len(network.trainable_weights) > 80
+
+
+def test_weights_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(InputNotFoundError, match=r"no\.h5: no such weights file"):
+        build(weights=str(tmp_path / "no.h5"))
+
+
+@pytest.mark.parametrize("options", [{"width": 0.5}, {"backbone": "mobilenet_v2", "width": 0.35}])
+def test_weights_of_another_network_are_refused(pretrained, options):
+    _, path = pretrained["mobilenet_v1"]
+    with pytest.raises(BadDataError, match=r"mobilenet_v1_no_top\.h5: these weights do not fit mobilenet_v"):
+        build(weights=str(path), **options)
+
+
+@pytest.mark.parametrize("kept", [0, 5000])
+def test_weights_that_are_no_hdf5_or_cut_short_are_refused(pretrained, tmp_path, kept):
+    path = tmp_path / "cut.h5"
+    path.write_bytes(pretrained["mobilenet_v1"][1].read_bytes()[:kept])
+    with pytest.raises(BadDataError, match=r"cut\.h5: these weights do not fit"):
+        build(weights=str(path))
