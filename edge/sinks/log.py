@@ -73,14 +73,21 @@ class JsonLinesLog:
             if self._size and self._size + len(line) > self._max_bytes:
                 self._rotate()
             self._append(line)
-            self.idle()
         except OSError as error:
             self._refuse(error)
+        self.idle()
 
     def idle(self) -> None:
-        """Sync what was written, if the last time is a second ago."""
+        """Sync what was written, if the last time is a second ago.
+
+        Raises:
+            OutputError: the disk does not take it.
+        """
         if self._unsynced and self._clock() - self._synced >= SYNC_EVERY:
-            self._sync()
+            try:
+                self._sync()
+            except OSError as error:
+                self._refuse(error)
 
     def close(self) -> None:
         """Sync and close; a second time does nothing."""

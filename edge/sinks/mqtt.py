@@ -139,14 +139,15 @@ class MqttSink:
 
     def publish(self, event: Event) -> None:
         """Queue one event; never waits for the broker."""
-        if self._fault is not None:
-            raise RuntimeError("the MQTT thread has died") from self._fault
+        self.idle()
         if self._closing:
             raise ValueError(f"{self!r} is closed")
         self._inbox.put(partial(self._take, event))
 
     def idle(self) -> None:
-        """Nothing to do in time: the threads of this sink look after themselves."""
+        """Raise where this sink's thread has died; there is nothing else to do in time."""
+        if self._fault is not None:
+            raise RuntimeError("the MQTT thread has died") from self._fault
 
     @property
     def unsent(self) -> int:
@@ -188,8 +189,7 @@ class MqttSink:
         stopper.join(max(deadline - monotonic(), 1.0))
         self._inbox.put(None)
         self._thread.join(1.0)
-        if self._fault is not None:
-            raise RuntimeError("the MQTT thread has died") from self._fault
+        self.idle()
         self._complain()
 
     def _complain(self) -> None:
@@ -259,7 +259,7 @@ class MqttSink:
                 self._send_waiting()
                 with self._changed:
                     self._changed.notify_all()
-        except Exception as fault:  # raised again by publish() and close()
+        except Exception as fault:  # raised again by publish(), idle() and close()
             LOG.exception("the MQTT thread has died")
             self._fault = fault
             with self._changed:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import resource
@@ -76,6 +77,23 @@ def test_the_disk_is_synced_at_most_once_a_second_and_at_the_end(path, make_even
     assert synced == [1.0, 2.5]
     log.close()
     assert synced == [1.0, 2.5, 9.0]
+
+
+def test_a_disk_that_does_not_take_what_was_written_is_told_also_while_nothing_happens(path, make_event, monkeypatch):
+    def fail(handle):
+        raise OSError(errno.EIO, "Input/output error")
+
+    clock = Clock()
+    log = JsonLinesLog(path, clock=clock)
+    log.publish(make_event(1))
+    clock.now = 2.0
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        with pytest.raises(OutputError, match=rf"the log {path} cannot be written \(Input/output error\)") as raised:
+            log.idle()
+    assert raised.value.exit_code == 73
+    log.idle()
+    log.close()
 
 
 def test_a_full_file_makes_room_and_only_the_oldest_are_deleted(path, make_event):

@@ -333,6 +333,21 @@ def test_a_closed_sink_takes_nothing(mosquitto, connect, make_event):
         sink.publish(make_event(1))
 
 
+def test_a_thread_that_died_is_told_at_every_turn(connect, make_event, monkeypatch):
+    def fail(faces, event):
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(edge.sinks.mqtt, "fold", fail)
+    sink = connect(closed_port())
+    sink.idle()
+    sink.publish(make_event(1))
+    sink._thread.join(5)
+    for turn in (sink.idle, lambda: sink.publish(make_event(2)), lambda: sink.close(timeout=0)):
+        with pytest.raises(RuntimeError, match="the MQTT thread has died") as raised:
+            turn()
+        assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
 def test_what_is_missing_for_the_connection_names_its_key(tmp_path):
     (tmp_path / "junk.pem").write_text("no certificate")
     url = f"mqtts://127.0.0.1:{closed_port()}"
