@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import os
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.chatter import without_chatter
 from edge.errors import UnavailableError
 
 MODULES: Mapping[str, str] = {
@@ -29,7 +26,6 @@ ADVICE = (
 
 _CHATTER = b"INFO:"
 """How lines begin that the interpreter prints at every start, such as "INFO: Created TensorFlow Lite XNNPACK ..."."""
-_STDERR = 2
 
 
 class Interpreter(Protocol):
@@ -74,7 +70,7 @@ def make_interpreter(model: bytes | Path, threads: int = 1) -> Interpreter:
     troubles: list[str] = []
     for package, module in MODULES.items():
         try:
-            with _quiet_stderr():
+            with without_chatter(_CHATTER):
                 interpreter: Interpreter = importlib.import_module(module).Interpreter(
                     model_content=content, num_threads=threads
                 )
@@ -99,30 +95,3 @@ def _reason(package: str, error: Exception) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep the interpreter's chatter off standard error; what else is written there meanwhile comes out afterwards.
-
-    The chatter is written by C++ to file descriptor 2, which `contextlib.redirect_stderr` does not reach.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            sys.stderr.flush()
-            kept = stack.enter_context(tempfile.TemporaryFile())
-            real = os.dup(_STDERR)
-        except (OSError, AttributeError, ValueError):
-            # No standard error, or nowhere to keep it: then it is loud.
-            yield
-            return
-        os.dup2(kept.fileno(), _STDERR)
-        try:
-            yield
-        finally:
-            os.dup2(real, _STDERR)
-            os.close(real)
-            kept.seek(0)
-            rest = b"".join(line for line in kept if not line.startswith(_CHATTER))
-            with contextlib.suppress(OSError):
-                os.write(_STDERR, rest)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edge.opencv  # noqa: F401  # silences OpenCV
+from edge.chatter import without_chatter
 from edge.errors import BadDataError, InputNotFoundError, OutputError
 from edge.picture_header import KINDS, read_header
 
@@ -27,6 +28,9 @@ MAX_PIXELS = 100_000_000
 
 MAX_BYTES = 256 * 1024**2
 """Larger files are refused unread."""
+
+_CHATTER = (b"libpng warning:", b"libpng error:")
+"""What OpenCV before 4.12 lets libpng print, also about a colour profile that nobody here looks at."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +69,8 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     if not header.whole:
         raise BadDataError(f"{path}: the {header.kind} is cut short, the file ends before the picture; copy it again")
     try:
-        color = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        with without_chatter(*_CHATTER):
+            color = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         color = None
     if color is None:
