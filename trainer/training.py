@@ -260,7 +260,8 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep the weights."""
         logs = logs or {}
-        if not math.isfinite(logs.get("loss", math.nan)):
+        # The last step may ruin the weights after its own loss was taken: then only validation shows it.
+        if not all(math.isfinite(logs.get(key, math.nan)) for key in ("loss", "val_loss")):
             raise BadDataError(
                 f"{self._state.folder}: the loss is not a number in epoch {epoch + 1}; lower --learning-rate. "
                 f"The last good checkpoint is epoch {len(self._state.history)}"

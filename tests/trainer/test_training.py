@@ -1,0 +1,292 @@
+"""Training: resumed, refused, stopped. A small network with all that has state stands in for MobileNet."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
+
+import h5py
+
+from edge.errors import BadDataError, OutputError
+from trainer import keras_file, run_folder, training
+from trainer.datasets import Dataset
+from trainer.training import FaceBatches, Settings, label_weights
+
+pytestmark = pytest.mark.trainer
+
+# One batch an epoch: Keras draws the order of an epoch's batches, and does not say how.
+SETTINGS = Settings(weights="none", size=32, epochs=3, batch=128, warmup_steps=2, patience=0)
+
+SMALL_NETWORK = """
+import keras
+
+def small_network(backbone, *, labels, size, width, dropout, stem_stride, weights):
+    face = keras.Input((size, size, 1))
+    x = keras.layers.Conv2D(4, 3, strides=4, use_bias=False)(face)
+    x = keras.layers.BatchNormalization(momentum=0.5)(x)
+    x = keras.layers.Flatten()(keras.layers.ReLU(6.0)(x))
+    x = keras.layers.Dropout(dropout, seed=0)(x)
+    return keras.Model(face, keras.layers.Dense(labels, name="logits")(x))
+"""
+_small: dict[str, Any] = {}
+exec(SMALL_NETWORK, _small)  # noqa: S102  # a killed process of its own needs the same text
+
+
+@pytest.fixture(autouse=True)
+def _small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "build_network", _small["small_network"])
+
+
+def fit(dataset: Dataset, settings: Settings, folder: Path) -> Path:
+    return training.fit(dataset, settings, folder, source="drawn.npz", command="mien-train fit", verbose=0)
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "history.json").read_text())
+
+
+def values(path: Path) -> dict[str, np.ndarray]:
+    """Every number in a file of weights, the optimizer's and the averaged ones too."""
+    found: dict[str, np.ndarray] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(drawn, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "build_network", _small["small_network"])
+        fit(drawn, SETTINGS, folder)
+    return folder
+
+
+def assert_same_run(folder: Path, other: Path) -> None:
+    # Equal to the last bit on an idle machine; a busy one may add in another order.
+    for one, two in zip(history(folder), history(other), strict=True):
+        assert one["phase"] == two["phase"]
+        for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            assert one[key] == pytest.approx(two[key], rel=1e-5), key
+    last = f"resume-{len(history(other)):04d}.weights.h5"
+    weights, expected = values(folder / last), values(other / last)
+    assert weights.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(weights[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    face = np.zeros((1, 32, 32, 1), np.float32)
+    one, two = (keras_file.load_network(run / "model.keras")[0](face) for run in (folder, other))
+    np.testing.assert_allclose(np.asarray(one), np.asarray(two), rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_notes_every_epoch_and_keeps_one_file_to_go_on_from(uninterrupted):
+    epochs = history(uninterrupted)
+    assert [epoch["phase"] for epoch in epochs] == ["head", "all", "all", "all"]
+    assert all(np.isfinite(epoch["loss"]) and epoch["seconds"] >= 0 for epoch in epochs)
+    files = {path.name for path in uninterrupted.iterdir()}
+    assert files >= {"run.json", "history.json", "model.keras", "resume-0004.weights.h5"}
+    assert len(list(uninterrupted.glob("*.h5"))) == 1
+    assert list((uninterrupted / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_what_is_learned_is_in_the_file(drawn, uninterrupted):
+    first, *_, last = history(uninterrupted)
+    assert last["loss"] < first["loss"]
+    network, card = keras_file.load_network(uninterrupted / "model.keras")
+    guess = np.asarray(network(FaceBatches(drawn.validation, labels=7, batch=35)[0][0]["image"])).argmax(axis=1)
+    best = max(epoch["val_accuracy"] for epoch in history(uninterrupted))
+    assert float((guess == drawn.validation.labels).mean()) == pytest.approx(best)
+    assert card["selected"]["validation_accuracy"] == pytest.approx(best)
+
+
+def test_the_network_says_what_it_is(drawn, uninterrupted):
+    _, card = keras_file.load_network(uninterrupted / "model.keras")
+    assert card["labels"] == list(drawn.labels)
+    assert card["input"] == {"size": 32, "channels": 1, "margin": 1.0, "scaling": "x/127.5-1"}
+    told = card["provenance"]
+    assert told["images"] == {"train": 70, "validation": 35, "test": 35}
+    assert (told["dataset"], told["command"], told["seed"]) == ("drawn.npz", "mien-train fit", 1)
+    assert told["settings"]["epochs"] == 3
+    assert told["parameters"] > 0
+
+
+KILLED = """
+    import os, signal, sys
+    import numpy as np
+    from pathlib import Path
+    from trainer import run_folder, training
+    from trainer.datasets import load_dataset
+
+    {small_network}
+    training.build_network = small_network
+    recording = run_folder.RunState.record
+
+    def record(state, *args):
+        if len(state.history) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        recording(state, *args)
+
+    run_folder.RunState.record = record
+    dataset = load_dataset(Path({data!r}), size=32)
+    settings = training.Settings(weights="none", size=32, epochs=3, batch=128, warmup_steps=2, patience=0)
+    training.fit(dataset, settings, Path({folder!r}), source="drawn.npz", command="mien-train fit", verbose=0)
+"""
+
+
+def test_a_run_killed_while_an_epoch_is_written_goes_on_as_if_nothing_had_been(
+    drawn, drawn_npz, uninterrupted, tmp_path
+):
+    folder = tmp_path / "run"
+    script = textwrap.dedent(KILLED).format(small_network=SMALL_NETWORK, data=str(drawn_npz), folder=str(folder))
+    killed = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert len(history(folder)) == 1
+    assert len(list(folder.glob("resume-*.h5"))) == 2
+    fit(drawn, SETTINGS, folder)
+    assert_same_run(folder, uninterrupted)
+    assert len(list(folder.glob("resume-*.h5"))) == 1
+
+
+def test_a_run_stopped_between_epochs_goes_on_as_if_nothing_had_been(drawn, uninterrupted, tmp_path, monkeypatch):
+    recording = run_folder.RunState.record
+
+    def record(state: run_folder.RunState, *args: Any) -> None:
+        recording(state, *args)
+        if len(state.history) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_folder.RunState, "record", record)
+    with pytest.raises(KeyboardInterrupt):
+        fit(drawn, SETTINGS, tmp_path)
+    monkeypatch.setattr(run_folder.RunState, "record", recording)
+    fit(drawn, SETTINGS, tmp_path)
+    assert_same_run(tmp_path, uninterrupted)
+
+
+def test_a_finished_run_is_left_as_it_is(drawn, uninterrupted):
+    before = (uninterrupted / "model.keras").stat().st_mtime_ns
+    assert fit(drawn, SETTINGS, uninterrupted) == uninterrupted / "model.keras"
+    assert (uninterrupted / "model.keras").stat().st_mtime_ns == before
+    assert len(history(uninterrupted)) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (replace(SETTINGS, seed=2), "settings.seed = 1, not 2"),
+        (replace(SETTINGS, learning_rate=0.5), "settings.learning_rate = 0.001, not 0.5"),
+        (
+            replace(SETTINGS, augmentation=replace(SETTINGS.augmentation, flip=0.0)),
+            "settings.augmentation.flip = 0.5, not 0.0",
+        ),
+    ],
+)
+def test_other_settings_in_the_same_folder_are_refused_by_name(drawn, uninterrupted, settings, key):
+    with pytest.raises(BadDataError, match=rf"run\.json: this run was begun with {key}; go on with the same"):
+        fit(drawn, settings, uninterrupted)
+
+
+def test_other_data_in_the_same_folder_is_refused(drawn, uninterrupted):
+    fewer = replace(drawn, train=drawn.train.where(drawn.train.rows < 60))
+    with pytest.raises(BadDataError, match=r"begun with images\.train = 70, not 60"):
+        fit(fewer, SETTINGS, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("run.json", "{"), ("run.json", "[]"), ("run.json", "\x80"), ("history.json", "{}")]
+)
+def test_a_folder_with_something_else_in_it_is_refused(drawn, tmp_path, name, content):
+    run_folder.RunState(tmp_path, SETTINGS, drawn)
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(BadDataError, match=f"{name}: not written by mien-train"):
+        fit(drawn, SETTINGS, tmp_path)
+
+
+def test_weights_to_go_on_from_that_are_gone_or_damaged_are_named(drawn, uninterrupted, tmp_path):
+    for name in ("run.json", "history.json"):
+        (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
+    (tmp_path / "history.json").write_text(json.dumps(history(uninterrupted)[:2]))
+    for content in (None, b"", (uninterrupted / "resume-0004.weights.h5").read_bytes()[:4000]):
+        if content is not None:
+            (tmp_path / "resume-0002.weights.h5").write_bytes(content)
+        with pytest.raises(BadDataError, match=r"resume-0002\.weights\.h5: cannot go on from here"):
+            fit(drawn, SETTINGS, tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(drawn, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="the run's folder cannot be used"):
+        fit(drawn, SETTINGS, tmp_path / "file" / "run")
+    with pytest.raises(OutputError, match="the run's folder cannot be used"):
+        fit(drawn, SETTINGS, tmp_path / "file")
+
+
+def test_an_epoch_that_cannot_be_written_says_so_and_leaves_the_ones_before(drawn, tmp_path):
+    state = run_folder.RunState(tmp_path, SETTINGS, drawn)
+    state.record("head", {"val_accuracy": 0.5}, 1.0)
+    (tmp_path / "history.json.part").mkdir()
+    with pytest.raises(OutputError, match=r"epoch 2 cannot be written .* to go on"):
+        state.record("all", {"val_accuracy": 0.6}, 1.0)
+    assert [epoch["val_accuracy"] for epoch in history(tmp_path)] == [0.5]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(drawn, tmp_path):
+    settings = replace(SETTINGS, learning_rate=1e30, warmup_steps=0, ema=0, epochs=5)
+    with pytest.raises(BadDataError, match=r"the loss is not a number in epoch \d; lower --learning-rate") as caught:
+        fit(drawn, settings, tmp_path)
+    good = len(history(tmp_path))
+    assert 1 <= good < 6
+    assert str(caught.value).endswith(f"The last good checkpoint is epoch {good}")
+    assert all(np.isfinite(epoch["loss"]) for epoch in history(tmp_path))
+    assert all(np.isfinite(value).all() for value in values(tmp_path / f"resume-{good:04d}.weights.h5").values())
+    network, _ = keras_file.load_network(tmp_path / "model.keras")
+    assert np.isfinite(np.asarray(network(np.zeros((1, 32, 32, 1))))).all()
+
+
+def test_training_stops_when_patience_is_over_and_stays_stopped(drawn, tmp_path):
+    settings = replace(SETTINGS, epochs=20, head_epochs=0, learning_rate=1e-7, warmup_steps=0, patience=2, ema=0)
+    fit(drawn, settings, tmp_path)
+    scores = [epoch["val_accuracy"] for epoch in history(tmp_path)]
+    assert len(scores) - 1 - int(np.argmax(scores)) == 2
+    assert len(scores) < 20
+    fit(drawn, settings, tmp_path)
+    assert len(history(tmp_path)) == len(scores)
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "stops"),
+    [
+        ([0.5], 1, False),
+        ([0.5, 0.4], 1, True),
+        ([0.5, 0.4, 0.6], 2, False),
+        ([0.5, 0.5, 0.5], 2, True),
+        ([0.5, 0.4], 0, False),
+    ],
+)
+def test_patience_counts_epochs_since_the_best(drawn, tmp_path, scores, patience, stops):
+    state = run_folder.RunState(tmp_path, SETTINGS, drawn)
+    for score in scores:
+        state.record("all", {"val_accuracy": score}, 1.0)
+    assert state.should_stop(patience) is stops
+
+
+def test_balanced_label_weights_are_inverse_to_the_counts(drawn):
+    uneven = replace(drawn, train=drawn.train.where((drawn.train.labels != 1) | (drawn.train.rows < 14)))
+    counts = np.bincount(uneven.train.labels)
+    weights = label_weights(uneven, "balanced")
+    np.testing.assert_allclose(weights * counts, weights[0] * counts[0], rtol=1e-6)
+    assert weights[1] == pytest.approx(weights[0] * counts[0] / counts[1])
+    assert weights[uneven.train.labels].mean() == pytest.approx(1.0)
+    assert label_weights(uneven, "none").tolist() == [1.0] * 7
+    batch = FaceBatches(uneven.train, labels=7, batch=16, label_weights=weights)[0]
+    np.testing.assert_allclose(batch[2], weights[uneven.train.labels[:16]])
