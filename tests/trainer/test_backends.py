@@ -1,0 +1,70 @@
+"""The same training on every backend that Keras has and this machine has too."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.trainer
+
+FIT = """
+import sys
+from pathlib import Path
+import keras
+from trainer import training
+from trainer.datasets import load_dataset
+
+def small_network(backbone, *, labels, size, width, dropout, stem_stride, weights):
+    face = keras.Input((size, size, 1))
+    x = keras.layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(face)
+    x = keras.layers.DepthwiseConv2D(3, strides=2, use_bias=False)(x)
+    x = keras.layers.ReLU(6.0)(keras.layers.BatchNormalization(momentum=0.5)(x))
+    x = keras.layers.Dropout(dropout, seed=0)(keras.layers.Flatten()(x))
+    return keras.Model(face, keras.layers.Dense(labels, name="logits")(x))
+
+training.build_network = small_network
+data, *folders = sys.argv[1:]
+dataset = load_dataset(Path(data), size=32)
+settings = training.Settings(weights="none", size=32, epochs=4, batch=128, warmup_steps=1, learning_rate=0.01, ema=0.5)
+
+def fit(folder):
+    training.fit(dataset, settings, Path(folder), source="drawn", command="fit", verbose=0)
+
+keep_weights = training.RunState.keep_weights
+def stop_after_two(state, model):
+    if len(state.history) == 2:
+        raise KeyboardInterrupt
+    keep_weights(state, model)
+
+fit(folders[0])
+training.RunState.keep_weights = stop_after_two
+try:
+    fit(folders[1])
+except KeyboardInterrupt:
+    training.RunState.keep_weights = keep_weights
+fit(folders[1])
+"""
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_another_backend_trains_and_goes_on_after_a_stop(backend, drawn_npz, tmp_path):
+    if importlib.util.find_spec("keras") is None or importlib.util.find_spec(backend) is None:
+        pytest.skip(f"Keras with {backend} is not installed")
+    folders = [tmp_path / "through", tmp_path / "stopped"]
+    done = subprocess.run(
+        [sys.executable, "-c", FIT, drawn_npz, *folders],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    through, stopped = (json.loads((folder / "history.json").read_text()) for folder in folders)
+    assert len(through) == len(stopped) == 5
+    assert through[-1]["loss"] < through[0]["loss"]
+    for one, two in zip(through, stopped, strict=True):
+        for key in ("loss", "val_loss", "val_accuracy"):
+            assert one[key] == pytest.approx(two[key], rel=1e-4), key
+    assert all((folder / "model.keras").is_file() for folder in folders)
