@@ -18,7 +18,8 @@ from edge.commandline import Parser, guarded
 from edge.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from trainer.datasets import Dataset, Progress
+    from trainer.datasets import Dataset
+    from trainer.readers import Progress
     from trainer.training import Settings
 
 EPILOG = """examples:
