@@ -26,9 +26,9 @@ def as_markdown(card: Mapping[str, Any], *, file_name: str, file_bytes: int) -> 
         f"`{file_name}`, {file_bytes / 1e6:.2f} MB: sorts one face into {len(labels)} facial expressions "
         f"({', '.join(labels)})."
     )
-    temperature = card["output"]["temperature"]
+    margin, temperature = face.get("margin", 1.0), card["output"].get("temperature", 1.0)
     contract = (
-        f"A square grey face of {face['size']} px, cut with margin {face['margin']:g} by `edge.crop`; int8 in, "
+        f"A square grey face of {face['size']} px, cut with margin {margin:g} by `edge.crop`; int8 in, "
         f"int8 logits out. Probabilities are softmax(logits / {temperature:g}); that temperature was fitted "
         "on the validation split, after quantisation."
     )

@@ -83,6 +83,8 @@ def _parser() -> Parser:
 
 
 def _convert(args: argparse.Namespace) -> int:
+    # The converter is TensorFlow's and takes its networks alone, whatever backend they were trained on.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     require_keras()
     from export.conversion import convert, write_model
     from trainer.datasets import clean

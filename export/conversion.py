@@ -25,7 +25,7 @@ def convert(
         keras_path: a network that `mien-train fit` wrote.
         dataset: calibration faces come from its training split, the temperature from its validation split.
         name: what the model is called; made from architecture and size where not given.
-        calibration: number of representative faces.
+        calibration: number of representative faces; all where there are fewer.
         seed: chooses them.
         command: the command that repeats this, for the card.
 
@@ -39,7 +39,8 @@ def convert(
     labels = tuple(trained.get("labels", dataset.labels))
     size = int(network.input_shape[1])
     refuse_mismatch(keras_path, labels, dataset.labels, size, dataset.train.images.shape[1], network.output_shape[-1])
-    flatbuffer = quantize(network, representative_faces(dataset.train.images, calibration, seed))
+    representative = representative_faces(dataset.train.images, calibration, seed)
+    flatbuffer = quantize(network, representative)
     provenance = dict(trained.get("provenance", {}))
     provenance |= {"selected": trained["selected"]} if "selected" in trained else {}
     card: dict[str, Any] = {
@@ -48,7 +49,7 @@ def convert(
         "input": trained.get("input", {"size": size, "channels": 1, "margin": 1.0, "scaling": "x/127.5-1"}),
         "output": {"kind": "logits", "temperature": 1.0},
         "thresholds": {},
-        "provenance": provenance | {"export_command": command, "calibration_faces": calibration},
+        "provenance": provenance | {"export_command": command, "calibration_faces": len(representative)},
         "accuracy": {},
     }
     bare = Model(parse_model_file(pack(flatbuffer, card), str(keras_path)))

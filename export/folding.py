@@ -25,6 +25,7 @@ Array = NDArray[np.float32]
 HEADROOM = 1.05
 """How far above the largest calibration value a channel's range reaches."""
 
+_ROUNDED = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 _BATCH = 64
 
 
@@ -65,6 +66,8 @@ def equalize(network: keras.Model, images: NDArray[np.float32]) -> None:
         images: scaled calibration faces `float32[n, size, size, 1]`.
     """
     triples = list(_equalizable(network))
+    if not triples:
+        return
     tops = _over_batches(
         network, [relu.output for _, relu, _ in triples], images, np.maximum, lambda x: x.max((0, 1, 2))
     )
@@ -78,7 +81,7 @@ def correct_biases(network: keras.Model, images: NDArray[np.float32]) -> None:
 
     Args: see `equalize`.
     """
-    layers = [layer for layer in network.layers if layer.weights]
+    layers = [layer for layer in network.layers if isinstance(layer, _ROUNDED) and layer.use_bias]
     # A kernel acts linearly, so its mean output over the faces is its output for the mean of the faces.
     sums = _over_batches(network, [layer.input for layer in layers], images, np.add, lambda x: x.sum(0, keepdims=True))
     for layer, total in zip(layers, sums, strict=True):
@@ -101,7 +104,9 @@ def _over_batches(
     watch = keras.Model(network.input, outputs)
     found: list[Array] = []
     for start in range(0, len(images), _BATCH):
-        parts = [reduce(np.asarray(part)) for part in watch(images[start : start + _BATCH])]
+        seen = watch(images[start : start + _BATCH])
+        # Keras hands out a lone output without its list.
+        parts = [reduce(np.asarray(part)) for part in (seen if isinstance(seen, list | tuple) else [seen])]
         found = [combine(before, part) for before, part in zip(found, parts, strict=True)] if found else parts
     return found
 

@@ -49,9 +49,9 @@ def quantize(network: Any, faces: NDArray[np.uint8]) -> bytes:
     images = np.concatenate([batch[0] for batch in representative()])
     equalize(prepared, images)
     correct_biases(prepared, images)
-    # A fixed batch of one: the interpreter then plans its memory once.
-    inputs = tf.keras.Input((size, size, 1), batch_size=1)
-    fixed = tf.keras.Model(inputs, prepared(inputs))
+    # A fixed batch of one: the interpreter then plans its memory once. Fixed names: Keras counts its own up.
+    inputs = tf.keras.Input((size, size, 1), batch_size=1, name="face")
+    fixed = tf.keras.Model(inputs, prepared(inputs), name="int8")
     converter = tf.lite.TFLiteConverter.from_keras_model(fixed)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative

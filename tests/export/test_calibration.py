@@ -1,0 +1,49 @@
+"""One temperature for the logits."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy", reason="the trainer extra is not installed")
+
+from export.calibration import expected_calibration_error, fit_temperature
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def drawn(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are too sure by a factor of `temperature`, and truths drawn as often as the right ones say."""
+    rng = np.random.default_rng(0)
+    right = rng.normal(0, 2, (count, 7))
+    likely = softmax(right).cumsum(axis=1)
+    truth = (rng.random((count, 1)) > likely).sum(axis=1).clip(0, 6)
+    return (right * temperature).astype(np.float32), truth.astype(np.int64)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_a_known_temperature_is_found_again(temperature):
+    logits, truth = drawn(20_000, temperature)
+    assert fit_temperature(logits, truth) == pytest.approx(temperature, rel=0.03)
+
+
+def test_logits_that_are_always_right_or_wrong_stay_within_bounds():
+    logits, truth = np.eye(7, dtype=np.float32) * 5, np.arange(7)
+    assert fit_temperature(logits, truth) < 0.2
+    assert fit_temperature(logits, (truth + 1) % 7) == pytest.approx(10, abs=0.1)
+
+
+def test_the_fitted_temperature_calibrates():
+    logits, truth = drawn(20_000, 3.0)
+    before = expected_calibration_error(softmax(logits), truth)
+    after = expected_calibration_error(softmax(logits / fit_temperature(logits, truth)), truth)
+    assert before > 0.1
+    assert after < 0.02
+
+
+def test_the_calibration_error_is_the_one_counted_by_hand():
+    sure, unsure = [0.95, 0.05], [0.55, 0.45]
+    probabilities = np.array([sure, sure, unsure, unsure], dtype=np.float32)
+    assert expected_calibration_error(probabilities, np.array([0, 1, 0, 0]), bins=10) == pytest.approx(0.45)
+    assert expected_calibration_error(np.array([[1.0, 0.0]], np.float32), np.array([0])) == 0.0

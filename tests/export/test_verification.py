@@ -1,0 +1,180 @@
+"""Float against int8: the figures are those counted by hand, and may be kept in the model."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
+
+import keras
+
+from edge.model import open_model
+from edge.modelfile import read_model_file
+from export.cli import main
+from trainer.datasets import load_dataset
+from trainer.keras_file import load_network
+
+pytestmark = pytest.mark.trainer
+
+
+@pytest.fixture
+def model(exported, tmp_path):
+    return shutil.copy(exported.tflite, tmp_path / "mien.tflite")
+
+
+def verify(exported, model, *options: str) -> int:
+    return main(["verify", str(exported.keras), str(model), "--data", str(exported.data), "--size", "32", *options])
+
+
+@pytest.fixture(scope="module")
+def counted(exported):
+    """Rights and sames, one face after the other."""
+    dataset = load_dataset(exported.data, size=32, cache=False)
+    network, _ = load_network(exported.keras)
+    model = open_model(exported.tflite)
+    table = {}
+    for name in ("validation", "test"):
+        split = dataset.split(name)
+        exact = [int(np.argmax(network(image[None, ..., None] / np.float32(127.5) - 1))) for image in split.images]
+        rounded = [int(np.argmax(model.logits(image))) for image in split.images]
+        table[name] = np.array([exact, rounded, split.labels])
+    return table
+
+
+def figures(guesses: np.ndarray) -> dict[str, float]:
+    exact, rounded, truth = guesses
+    return {
+        "count": len(truth),
+        "float": (exact == truth).mean(),
+        "int8": (rounded == truth).mean(),
+        "difference_points": 100 * ((rounded == truth).mean() - (exact == truth).mean()),
+        "agreement": (exact == rounded).mean(),
+    }
+
+
+def test_the_figures_are_those_counted_by_hand(exported, model, counted, capsys):
+    assert verify(exported, model, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["data"] == "drawn.npz"
+    both = np.concatenate([counted["validation"], counted["test"]], axis=1)
+    for name, guesses in (*counted.items(), ("together", both)):
+        for key, value in figures(guesses).items():
+            assert told[name][key] == pytest.approx(value, abs=6e-4), (name, key)
+    without = np.arange(140) != 5  # row 565, the test split's sixth
+    _, rounded, truth = counted["test"][:, without]
+    assert told["test"]["int8_without_copies"] == pytest.approx((rounded == truth).mean(), abs=1e-5)
+    assert "int8_without_copies" not in told["validation"]
+
+
+def test_people_get_a_table(exported, model, counted, capsys):
+    assert verify(exported, model) == 0
+    said = capsys.readouterr().out
+    both = figures(np.concatenate([counted["validation"], counted["test"]], axis=1))
+    together = next(line for line in said.splitlines() if line.startswith("together"))
+    assert together.split() == [
+        "together", "280", f"{both['float']:.2%}", f"{both['int8']:.2%}",
+        f"{both['difference_points']:+.2f}", "pts", f"{both['agreement']:.2%}",
+    ]  # fmt: skip
+    assert "no copy in the training rows" in said
+
+
+def test_recorded_figures_stay_in_a_model_that_still_opens_and_make_its_card(exported, model, counted, capsys):
+    before = read_model_file(model)
+    assert verify(exported, model, "--record", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    after = read_model_file(model)
+    assert after.flatbuffer == before.flatbuffer
+    assert after.card.content["accuracy"]["test"] == told["test"]
+    assert after.card.content["accuracy"]["command"] == "mien-export verify model.keras mien.tflite --data drawn.npz"
+    face = np.zeros((32, 32), np.uint8)
+    np.testing.assert_array_equal(open_model(model).logits(face), open_model(exported.tflite).logits(face))
+    assert verify(exported, model, "--record") == 0  # a second time replaces the first
+
+    capsys.readouterr()
+    assert main(["card", str(model)]) == 0
+    card = capsys.readouterr().out
+    assert card.startswith("# mien-v1-32\n")
+    row = next(line for line in card.splitlines() if line.startswith("| PrivateTest"))
+    for key in ("float", "int8", "int8_without_copies", "agreement"):
+        assert f"{told['test'][key]:.2%}" in row
+    assert "`mien-export verify model.keras mien.tflite --data drawn.npz`" in card
+    assert "`mien-export convert model.keras --data drawn.npz --calibration 64 --seed 5`" in card
+    assert "epoch 3, the best on the validation split" in card
+    assert "1,234 parameters" in card
+    assert "not what a person feels" in card
+
+
+def test_a_card_without_figures_claims_none_and_comes_as_json_too(model, capsys):
+    assert main(["card", str(model)]) == 0
+    assert "How good it is" not in capsys.readouterr().out
+    assert main(["card", str(model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["schema"] == "mien/model/1"
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+def convert(network, data, out, *options: str) -> int:
+    return main(["convert", str(network), "--data", str(data), "--out", str(out), "--size", "32", *options])
+
+
+def test_a_network_with_a_lambda_layer_ends_with_65_and_writes_nothing(exported, tmp_path, capsys):
+    face = keras.Input((32, 32, 1))
+    flat = keras.layers.Flatten()(keras.layers.Lambda(lambda x: x * 2)(face))
+    keras.Model(face, keras.layers.Dense(7)(flat)).save(tmp_path / "code.keras")
+    assert convert(tmp_path / "code.keras", exported.data, tmp_path / "out.tflite") == 65
+    assert "code.keras: not a network that can be loaded: it holds a Lambda layer" in capsys.readouterr().err
+    assert not (tmp_path / "out.tflite").exists()
+
+
+def test_what_is_not_there_ends_with_66_and_is_named(exported, tmp_path, capsys):
+    assert convert(tmp_path / "none.keras", exported.data, tmp_path / "out.tflite") == 66
+    assert "none.keras: no such file" in capsys.readouterr().err
+    assert convert(exported.keras, tmp_path / "none.csv", tmp_path / "out.tflite") == 66
+    assert "none.csv: no such file" in capsys.readouterr().err
+    assert verify(exported, tmp_path / "none.tflite") == 66
+    assert "none.tflite: no such model file" in capsys.readouterr().err
+    assert main(["card", str(tmp_path / "none.tflite")]) == 66
+
+
+def test_a_model_that_is_cut_short_ends_with_65(exported, model, capsys):
+    whole = exported.tflite.read_bytes()
+    for kept in (len(whole) // 2, len(whole) - 20):
+        model.write_bytes(whole[:kept])
+        assert verify(exported, model, "--record") == 65
+        assert main(["card", str(model)]) == 65
+        assert capsys.readouterr().err.count("mien.tflite: ") == 2
+        assert model.read_bytes() == whole[:kept]
+
+
+def test_a_model_without_a_card_has_no_place_for_figures(exported, model, capsys):
+    model.write_bytes(read_model_file(exported.tflite).flatbuffer)
+    assert main(["card", str(model)]) == 65
+    assert "without mien.json" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_ends_with_73(exported, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert convert(exported.keras, exported.data, tmp_path / "file" / "mien.tflite", "--calibration", "16") == 73
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--calibration", "1"], "1 is not within 16 to 100000"),
+        (["--calibration", "all"], "invalid whole number value: 'all'"),
+    ],
+)
+def test_wrong_usage_ends_with_64(exported, tmp_path, capsys, options, message):
+    assert convert(exported.keras, exported.data, tmp_path / "out.tflite", *options) == 64
+    assert message in capsys.readouterr().err
+
+
+def test_a_name_that_cannot_be_one_ends_with_65(exported, tmp_path, capsys):
+    assert (
+        convert(exported.keras, exported.data, tmp_path / "out.tflite", "--name", "a name", "--calibration", "16") == 65
+    )
+    assert "name" in capsys.readouterr().err
