@@ -1,13 +1,22 @@
 """`mien demo`: what a newcomer sees first."""
 
 import json
+from dataclasses import replace
 
 import cv2
+import pytest
 
+import edge.demo
 from edge.cli import main
 
 
-def test_the_demo_leaves_annotated_pictures_a_video_and_the_events_and_says_where(tmp_path, capsys):
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def test_the_demo_leaves_annotated_pictures_a_video_and_the_events_and_says_where(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(edge.demo, "SCENE", replace(edge.demo.SCENE, seconds=0.8))
     out = tmp_path / "shown"
 
     assert main(["demo", "--out", str(out)]) == 0
@@ -21,7 +30,7 @@ def test_the_demo_leaves_annotated_pictures_a_video_and_the_events_and_says_wher
     assert [event["type"] for event in events[:2]] == ["appeared", "appeared"]
     assert {event["track"] for event in events} == {1, 2}
     video = cv2.VideoCapture(str(out / "scene-annotated.mp4"))
-    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 150
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 20
 
 
 def test_a_demo_that_cannot_write_says_so(tmp_path, capsys):

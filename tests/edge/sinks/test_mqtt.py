@@ -149,7 +149,7 @@ def test_no_event_is_lost_and_order_is_kept_when_the_broker_restarts(mosquitto, 
 
 
 def test_what_was_on_its_way_arrives_before_anything_newer(mosquitto, listen, connect, make_event, monkeypatch):
-    monkeypatch.setattr(edge.sinks.mqtt, "RECONNECT_SECONDS", (1, 1))
+    monkeypatch.setattr(edge.sinks.mqtt, "RECONNECT_SECONDS", (0.4, 0.4))
     told = MqttSink._on_connect
 
     def linger(self, *args):
