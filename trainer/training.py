@@ -162,6 +162,7 @@ def fit(
                 label_weights=label_weights(dataset, settings.class_weight),
             ),
             validation_data=FaceBatches(dataset.validation, labels=len(dataset.labels), batch=256),
+            shuffle=False,  # FaceBatches shuffles the images; Keras's order of batches would not survive a resume
             initial_epoch=start,
             epochs=last,
             verbose=verbose,

@@ -23,8 +23,7 @@ from trainer.training import FaceBatches, Settings, label_weights
 
 pytestmark = pytest.mark.trainer
 
-# One batch an epoch: Keras draws the order of an epoch's batches, and does not say how.
-SETTINGS = Settings(weights="none", size=32, epochs=3, batch=128, warmup_steps=2, patience=0)
+SETTINGS = Settings(weights="none", size=32, epochs=3, batch=16, warmup_steps=2, patience=0)
 
 SMALL_NETWORK = """
 import keras
@@ -136,7 +135,7 @@ KILLED = """
 
     run_folder.RunState.record = record
     dataset = load_dataset(Path({data!r}), size=32)
-    settings = training.Settings(weights="none", size=32, epochs=3, batch=128, warmup_steps=2, patience=0)
+    settings = training.Settings(weights="none", size=32, epochs=3, batch=16, warmup_steps=2, patience=0)
     training.fit(dataset, settings, Path({folder!r}), source="drawn.npz", command="mien-train fit", verbose=0)
 """
 
