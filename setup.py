@@ -8,8 +8,10 @@ from setuptools import setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "edge/__init__.py").read_text())[1]
 
-# Small Bookworm Pis: the old runtime is built against numpy 1, and OpenCV asks for numpy 2 from 4.12 on.
-TFLITE_RUNTIME = ["tflite-runtime>=2.14; python_version < '3.12'", "numpy<2", "opencv-python-headless>=4.6,<4.12"]
+# Small Bookworm Pis: the old runtime is built against numpy 1, and OpenCV asks for numpy 2 from 4.12 on. There is no
+# such runtime, and no numpy 1, for later Pythons: the markers leave those with LiteRT.
+OLD = "; python_version < '3.12'"
+TFLITE_RUNTIME = ["tflite-runtime>=2.14" + OLD, "numpy<2" + OLD, "opencv-python-headless>=4.6,<4.12" + OLD]
 TRAINER = ["tensorflow>=2.19", "keras>=3.10", "matplotlib>=3.8", "scikit-learn>=1.4", "scipy>=1.10", "rich>=13"]
 
 setup(
