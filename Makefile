@@ -7,7 +7,7 @@ VENV ?= .venv
 OUT ?= out/demo
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint bench clean check-python
+.PHONY: help demo test lint bench bench-clone clean check-python
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,23 +24,29 @@ lint: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev  ## every figure that the README and docs quote; needs FER2013 (MIEN_FER2013) for the model's
+bench: $(VENV)/.dev  ## every figure that the README and docs quote; the model's need FER2013 (MIEN_FER2013)
+	$(BIN)/python -m benchmarks.help_time
 	$(BIN)/python -m benchmarks.install_size
 	$(BIN)/python -m benchmarks.shipped_model
+
+bench-clone:  ## README's two commands in a fresh clone with a fresh environment
+	$(PYTHON) -m benchmarks.fresh_clone
 
 check-python:
 	@test -n "$(PYTHON)" || { echo "Mien needs Python 3.11, 3.12 or 3.13 with venv: apt install python3-venv, or make PYTHON=/path/to/python3"; exit 1; }
 
-$(VENV)/bin/python: | check-python
-	$(PYTHON) -m venv $(VENV)
+# Made anew unless it was finished: a killed `venv` leaves half of one behind.
+$(VENV)/.made: | check-python
+	$(PYTHON) -m venv --clear "$(VENV)"
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
 
 # Two stages, so that the demo needs no TensorFlow.
-$(VENV)/.base: setup.py | $(VENV)/bin/python
+$(VENV)/.base: setup.py | $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.dev: setup.py | $(VENV)/bin/python
+$(VENV)/.dev: setup.py | $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --editable '.[trainer,dev]'
 	@touch $(VENV)/.base $@
 

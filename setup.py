@@ -12,7 +12,26 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "edge/__init__.py").read_te
 # such runtime, and no numpy 1, for later Pythons: the markers leave those with LiteRT.
 OLD = "; python_version < '3.12'"
 TFLITE_RUNTIME = ["tflite-runtime>=2.14" + OLD, "numpy<2" + OLD, "opencv-python-headless>=4.6,<4.12" + OLD]
-TRAINER = ["tensorflow>=2.19", "keras>=3.10", "matplotlib>=3.8", "scikit-learn>=1.4", "scipy>=1.10", "rich>=13"]
+# Keras before 3.12 could be talked out of its safe mode by a crafted file.
+TRAINER = [
+    "tensorflow>=2.19",
+    "keras>=3.12",
+    "tensorboard>=2.19",
+    "matplotlib>=3.8",
+    "scikit-learn>=1.4",
+    "scipy>=1.10",
+    "rich>=13",
+]
+# The linters are held to a series, so that a release of theirs turns no gate red by itself.
+DEV = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "ruff>=0.17,<0.18",
+    "mypy>=2.4,<2.5",
+    "jsonschema>=4",
+    "types-jsonschema",
+    "pillow>=10",
+]
 
 setup(
     name="mien",
@@ -33,8 +52,7 @@ setup(
     extras_require={
         "tflite-runtime": TFLITE_RUNTIME,
         "trainer": TRAINER,
-        "tensorboard": ["tensorboard>=2.19"],
-        "dev": ["pytest>=8", "ruff>=0.8", "mypy>=1.13", "jsonschema>=4", "types-jsonschema", "pillow>=10"],
+        "dev": DEV,
     },
     entry_points={
         "console_scripts": [

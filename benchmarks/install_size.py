@@ -30,7 +30,10 @@ def main() -> int:
         venv.create(folder, with_pip=True)
         python = Path(folder) / "bin" / "python"
         pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", str(HERE)], check=True)
+        source = Path(folder) / "mien"
+        # A clone: building in the working tree would take what lies about there along.
+        subprocess.run(["git", "clone", "--quiet", str(HERE), str(source)], check=True)
+        subprocess.run([*pip, "install", str(source)], check=True)
         listed = subprocess.run([str(python), "-I", "-c", _LIST], check=True, capture_output=True, text=True)
     sizes: dict[str, int] = json.loads(listed.stdout)
     for tool in ("pip", "setuptools"):

@@ -1,0 +1,57 @@
+"""What the model that ships must reach, by its own record and, where FER2013 is at hand, measured anew."""
+
+import copy
+
+import pytest
+
+from edge.labels import FER2013_LABELS
+from edge.model import SHIPPED, open_model
+
+pytest.importorskip("sklearn", reason="the trainer extra is not installed")
+
+from benchmarks import fer2013  # noqa: E402
+from benchmarks.shipped_model import SAME, shortcomings  # noqa: E402
+from export.card import as_markdown  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def model():
+    return open_model()
+
+
+def test_the_shipped_model_reaches_by_its_record_what_it_must(model):
+    assert shortcomings(model.card.content["accuracy"], SHIPPED.stat().st_size) == []
+    assert model.labels == FER2013_LABELS
+
+
+def test_a_model_that_falls_short_anywhere_is_told_so(model):
+    accuracy = copy.deepcopy(model.card.content["accuracy"])
+    accuracy["test"]["int8"] = 0.66
+    accuracy["together"] |= {"agreement": 0.9, "difference_points": -0.7}
+    assert len(shortcomings(accuracy, 4_000_001)) == 4
+
+
+def test_it_was_trained_clean_from_imagenet_weights_by_a_command_that_its_card_names(model):
+    provenance = model.card.content["provenance"]
+    assert "imagenet" in provenance["pretraining"]
+    assert provenance["left_out_of_training"]["also in a test split"] > 0
+    assert provenance["command"].startswith("mien-train fit fer2013.csv")
+
+
+def test_the_card_beside_it_is_the_one_that_its_file_makes(model):
+    made = as_markdown(model.card.content, file_name=SHIPPED.name, file_bytes=SHIPPED.stat().st_size)
+    assert SHIPPED.with_suffix(".md").read_text(encoding="utf-8") == made
+
+
+def test_its_accuracy_on_private_test_is_the_recorded_one(model):
+    from trainer.evaluation import evaluate, tflite_logits
+
+    if not fer2013.place().exists():
+        pytest.skip(f"FER2013 is not at {fer2013.place()}; name it with MIEN_FER2013")
+    dataset = fer2013.load(fer2013.place())
+    result = evaluate(
+        tflite_logits(model, dataset.test), dataset.test.labels, dataset.labels, copied=dataset.test_copied
+    )
+    recorded = model.card.content["accuracy"]["test"]
+    assert result.accuracy == pytest.approx(recorded["int8"], abs=SAME)
+    assert result.accuracy_without_copies == pytest.approx(recorded["int8_without_copies"], abs=SAME)
