@@ -9,9 +9,9 @@ from edge.model import SHIPPED, open_model
 
 pytest.importorskip("sklearn", reason="the trainer extra is not installed")
 
-from benchmarks import fer2013  # noqa: E402
-from benchmarks.shipped_model import SAME, shortcomings  # noqa: E402
-from export.card import as_markdown  # noqa: E402
+from benchmarks import fer2013
+from benchmarks.shipped_model import SAME, shortcomings
+from export.card import as_markdown
 
 
 @pytest.fixture(scope="module")
