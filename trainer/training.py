@@ -6,9 +6,11 @@ far.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 import subprocess
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -244,11 +246,21 @@ def _callbacks(
         # After Checkpoint, which keeps the raw weights to go on from, and before KeepBest, which keeps the EMA ones.
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     callbacks.append(KeepBest(state, network, card, phase, settings.patience if phase == "all" else 0))
-    if importlib.util.find_spec("tensorflow"):
+    if _has_tensorboard():
         callbacks.append(
             keras.callbacks.TensorBoard(log_dir=str(state.folder / "tensorboard" / phase), write_graph=False)
         )
     return callbacks
+
+
+@functools.cache  # says so once, not once a phase
+def _has_tensorboard() -> bool:
+    """Keras's callback writes with both; TensorFlow no longer brings TensorBoard along."""
+    for package in ("tensorflow", "tensorboard"):
+        if importlib.util.find_spec(package) is None:
+            print(f"note: no {package} here: no curves are logged for it; pip install {package}", file=sys.stderr)
+            return False
+    return True
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -1,5 +1,6 @@
 """Training: resumed, refused, stopped. A small network with all that has state stands in for MobileNet."""
 
+import importlib.util
 import json
 import signal
 import subprocess
@@ -94,6 +95,22 @@ def test_a_run_notes_every_epoch_and_keeps_one_file_to_go_on_from(uninterrupted)
     assert files >= {"run.json", "history.json", "model.keras", "resume-0004.weights.h5"}
     assert len(list(uninterrupted.glob("*.h5"))) == 1
     assert list((uninterrupted / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_without_tensorboard_a_run_says_so_once_and_trains_on(drawn, tmp_path, monkeypatch, capsys):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else found(name))
+    for name in [*sys.modules]:
+        if name.split(".")[0] == "tensorboard" or name == "tensorflow.summary":
+            monkeypatch.setitem(sys.modules, name, None)
+    training._has_tensorboard.cache_clear()
+    try:
+        fit(drawn, replace(SETTINGS, epochs=1), tmp_path)
+    finally:
+        training._has_tensorboard.cache_clear()
+    assert len(history(tmp_path)) == 2
+    assert capsys.readouterr().err.count("no tensorboard here") == 1
+    assert not (tmp_path / "tensorboard").exists()
 
 
 def test_what_is_learned_is_in_the_file(drawn, uninterrupted):
