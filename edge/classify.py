@@ -19,9 +19,10 @@ from edge.crop import crop_face
 from edge.detector import Detector
 from edge.errors import InputNotFoundError, MienError, UsageError
 from edge.frame import Box, Frame
+from edge.mark import check_folder
 from edge.model import Model, open_model
-from edge.pictures import PICTURE_SUFFIXES, by_number, is_picture, is_video, read_picture, write_picture
-from edge.recording import VideoRecording
+from edge.pictures import PICTURE_SUFFIXES, by_number, is_picture, is_video, read_picture
+from edge.recording import VideoRecording, write_marked
 from edge.smoothing import Reading, Smoother
 
 SOME_FAILED = 1
@@ -158,7 +159,10 @@ def _classify_video(path: Path, reader: _Reader) -> Iterator[Result]:
 
 
 class Annotator:
-    """Writes annotated pictures into one folder, and a video's frames as one video; no name is given out twice."""
+    """Writes annotated pictures into one folder, and a video's frames as one video.
+
+    No name is given out twice, and no file is replaced that Mien did not write.
+    """
 
     def __init__(self, folder: Path, labels: Sequence[str]) -> None:
         self._folder = folder
@@ -177,7 +181,7 @@ class Annotator:
         picture = draw(result.frame.color, faces, self._labels)
         if not result.video:
             suffix = result.path.suffix.lower()
-            write_picture(self._name(result.path.stem, suffix if suffix in PICTURE_SUFFIXES else ".png"), picture)
+            write_marked(self._name(result.path.stem, suffix if suffix in PICTURE_SUFFIXES else ".png"), picture)
             return
         if self._recording is None:
             self._video = result.path
@@ -231,7 +235,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_annotate(folder: Path, paths: Sequence[Path]) -> None:
-    """Refuse to write annotated pictures over the pictures themselves."""
+    """Refuse to write annotated pictures over the pictures themselves, or into a folder with pictures of its own."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--annotate {folder}: a file; name a folder for the annotated pictures")
     target = folder.resolve()
@@ -240,6 +244,7 @@ def _check_annotate(folder: Path, paths: Sequence[Path]) -> None:
             raise UsageError(
                 f"--annotate {folder}: {path} lies there itself and could be overwritten; name another folder"
             )
+    check_folder(folder)
 
 
 def _list_failed(failed: Sequence[MienError], read: int) -> None:

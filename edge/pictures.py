@@ -94,12 +94,13 @@ def _read_bytes(path: Path) -> bytes:
         raise InputNotFoundError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
 
 
-def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
+def write_picture(path: Path, image: NDArray[np.uint8], *, tail: bytes = b"") -> None:
     """Write an image as the kind that the path's suffix names; folders on the way are made.
 
     Args:
         path: where to; an existing file is replaced.
         image: `uint8[H, W]` or `uint8[H, W, 3]` (B, G, R).
+        tail: stands in the file after the picture, where readers of pictures do not look.
 
     Raises:
         OutputError: no such kind, or the file cannot be written.
@@ -114,7 +115,7 @@ def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
         raise OutputError(f"{path}: OpenCV cannot write {image.shape[1]} x {image.shape[0]} pixels as {path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
+        path.write_bytes(encoded.tobytes() + tail)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); check the folder and its space") from None
 

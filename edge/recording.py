@@ -1,4 +1,7 @@
-"""Annotated pictures on disk: a video, or a folder of JPEGs. Only ever where somebody asked for it by name."""
+"""Annotated pictures on disk: a video, or a folder of JPEGs. Only ever where somebody asked for it by name.
+
+What lies there already is replaced only where Mien wrote it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 import edge.opencv  # noqa: F401  # silences OpenCV
 from edge.errors import OutputError, UsageError
 from edge.frame import Frame
+from edge.mark import MARK, check_folder, check_replaceable
 from edge.pictures import write_picture
 
 LIVE_FPS = 25.0
@@ -36,7 +40,7 @@ def open_recording(path: Path, *, live: bool) -> Recording:
 
     Raises:
         UsageError: the path is a file of another kind.
-        OutputError: the folder cannot be made.
+        OutputError: the folder cannot be made, or holds what Mien did not write.
     """
     if path.suffix.lower() == ".mp4":
         return VideoRecording(path, live=live)
@@ -44,6 +48,7 @@ def open_recording(path: Path, *, live: bool) -> Recording:
         raise UsageError(f"{path}: annotated frames go to a video that ends in .mp4, or to a folder")
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file; annotated frames go to a video that ends in .mp4, or to a folder")
+    check_folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -58,9 +63,9 @@ class FolderRecording:
         self._folder = folder
 
     def write(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
-        """Write one picture."""
+        """Write one picture; raises OutputError."""
         stem = f"{frame.number:06d}" + (f"_{Path(frame.name).stem}" if frame.name else "")
-        write_picture(self._folder / f"{stem}.jpg", picture)
+        write_marked(self._folder / f"{stem}.jpg", picture)
 
     def close(self) -> None:
         """Every picture is written already."""
@@ -82,6 +87,7 @@ class VideoRecording:
         self._size = (0, 0)
         self._fps = LIVE_FPS
         self._written = 0
+        check_replaceable(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -111,6 +117,7 @@ class VideoRecording:
         self._put(self._last, 1)
         self._writer.release()
         self._last = None
+        self._mark()
         check = cv2.VideoCapture(str(self._path.absolute()), cv2.CAP_FFMPEG)
         found = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
         check.release()
@@ -126,12 +133,29 @@ class VideoRecording:
             raise OutputError(f"the video {self._path} cannot be written; check that its folder may be written to")
         return writer
 
+    def _mark(self) -> None:
+        try:
+            with self._path.open("ab") as file:
+                file.write(MARK)
+        except OSError as error:
+            raise OutputError(f"{self._path}: cannot be finished ({error.strerror}); make room for it") from None
+
     def _put(self, picture: NDArray[np.uint8], times: int) -> None:
         assert self._writer is not None  # noqa: S101  # both callers have opened it
         fitted = fit(picture, self._size)
         for _ in range(times):
             self._writer.write(fitted)
         self._written += times
+
+
+def write_marked(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write `uint8[H, W, 3]` (BGR) as the kind that the path's suffix names.
+
+    Raises:
+        OutputError: it cannot be written, or something that Mien did not write lies there.
+    """
+    check_replaceable(path)
+    write_picture(path, picture, tail=MARK)
 
 
 def fit(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

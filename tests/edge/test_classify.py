@@ -270,6 +270,19 @@ def test_annotating_into_the_folder_of_the_pictures_is_refused(tmp_path, face_fi
     assert mien(photo, "--annotate", face_file)[0] == 64
 
 
+@pytest.mark.parametrize("original", ["face.png", "another.jpg"])
+def test_originals_in_the_folder_for_annotated_pictures_stay_as_they_are(tmp_path, face_file, mien, original):
+    (tmp_path / "sub").mkdir()
+    for name in ("face.png", f"sub/{original}"):
+        shutil.copy(face_file, tmp_path / name)
+    for named in (tmp_path, face_file):
+        code, out, err = mien(named, "--whole", "--annotate", tmp_path / "sub")
+        assert (code, out) == (73, "")
+        assert f"sub/{original} is there already" in err
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == [original]
+    assert (tmp_path / "sub" / original).read_bytes() == face_file.read_bytes()
+
+
 def test_a_folder_that_cannot_be_written_ends_the_job_with_73_and_what_failed_before(tmp_path, face_file, mien):
     blocked = tmp_path / "file"
     blocked.touch()

@@ -222,6 +222,19 @@ def test_a_video_is_not_drawn_over_itself(video, tmp_path, capsys):
     assert own.read_bytes() == video.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["shown.mp4", "shown"])
+def test_annotating_replaces_what_mien_wrote_and_nothing_else(name, video, tmp_path, capsys):
+    source, out = f"synthetic:{SCENE},seconds=0.3", tmp_path / name
+    for _ in range(2):
+        assert run("--source", source, "--annotate", out) == 0
+    capsys.readouterr()
+    original = out if out.suffix else out / "000001.jpg"
+    original.write_bytes(video.read_bytes())
+    assert run("--source", source, "--annotate", out) == 73
+    assert f"{original} is there already" in capsys.readouterr().err
+    assert original.read_bytes() == video.read_bytes()
+
+
 # Failures inside
 
 

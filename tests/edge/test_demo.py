@@ -20,6 +20,8 @@ def test_the_demo_leaves_annotated_pictures_a_video_and_the_events_and_says_wher
     out = tmp_path / "shown"
 
     assert main(["demo", "--out", str(out)]) == 0
+    capsys.readouterr()
+    assert main(["demo", "--out", str(out)]) == 0  # over its own results
 
     told = capsys.readouterr().out
     for name in ("astronaut.png", "grace_hopper.jpg", "solvay_conference.jpg"):
@@ -39,3 +41,14 @@ def test_a_demo_that_cannot_write_says_so(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "file" / "below")]) == 73
 
     assert str(tmp_path / "file" / "below") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "scene.mp4"])
+def test_a_demo_replaces_nothing_that_is_not_a_demos(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.setattr(edge.demo, "SCENE", replace(edge.demo.SCENE, seconds=0.1))
+    (tmp_path / name).write_text("somebody's\n")
+
+    assert main(["demo", "--out", str(tmp_path)]) == 73
+
+    assert str(tmp_path / name) in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "somebody's\n"
