@@ -1,6 +1,8 @@
 """`.keras` files: a network with its card in, and nothing that runs code or does not belong here."""
 
+import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,65 @@ def test_a_lambda_layer_is_refused_before_it_runs(tmp_path):
     network(extra=keras.layers.Lambda(lambda x: x * 2)).save(tmp_path / "code.keras")
     with pytest.raises(BadDataError, match=r"code\.keras: .* holds a Lambda layer, which is arbitrary Python code"):
         load_network(tmp_path / "code.keras")
+
+
+def rewrite_config(path: Path, change: Callable[[dict], None]) -> None:
+    """Change the architecture in a `.keras` by hand."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    change(config)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | {"config.json": json.dumps(config)}).items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "registered"),
+    [
+        ("keras.src.layers.core.lambda_layer", "Lambda", None),
+        ("keras.layers", "TFSMLayer", None),
+        ("keras.layers", "TorchModuleWrapper", None),
+        ("keras.layers", "StringLookup", None),
+        ("keras.src.utils.file_utils", "get_file", None),
+        ("keras", "config.enable_unsafe_deserialization", None),
+        ("builtins", "function", "function"),
+        ("os", "system", None),
+        (None, "Flatten", None),
+        ("keras.layers", "Flatten", "Custom>Flatten"),
+        ("keras.layers", ["Flatten"], None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("inside", ["a layer", "a layer's settings"])
+def test_whatever_is_not_a_plain_layer_is_refused_before_keras_sees_it(
+    saved, monkeypatch, module, name, registered, inside
+):
+    named = {"module": module, "class_name": name, "registered_name": registered}
+
+    def change(config):
+        layer = config["config"]["layers"][1]
+        if inside == "a layer":
+            layer |= named
+        else:
+            layer["config"]["data_format"] = [{"deeper": named | {"config": {}}}]
+
+    rewrite_config(saved, change)
+    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("Keras was asked to load it"))
+    with pytest.raises(BadDataError, match=r"model\.keras: not a network that can be loaded: "):
+        load_network(saved)
+
+
+def test_an_old_h5_with_a_harmless_zip_behind_it_is_refused(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("Keras was asked to load it"))
+    with pytest.raises(BadDataError, match=r"model\.h5: .* must end in \.keras"):
+        load_network(saved.rename(tmp_path / "model.h5"))
+
+
+def test_a_network_with_a_loss_and_an_optimizer_is_loaded_without_them(tmp_path):
+    made = network()
+    made.compile("adam", loss=keras.losses.CategoricalCrossentropy())
+    made.save(tmp_path / "model.keras")
+    assert not load_network(tmp_path / "model.keras")[0].compiled
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5, 0.98])
