@@ -1,4 +1,4 @@
-"""Keeps what was read from a slow source, so that it is parsed once."""
+"""Keeps what was read from a CSV, which is slow to parse, in a folder that nobody else may look into."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import numpy as np
 
 from trainer.readers import Raw
 
-_VERSION = 2
+_VERSION = 3
 
 
-def cached(source: Path, size: int, read: Callable[[], Raw]) -> Raw:
-    """What `read` gives, from the user's cache folder where `source` has not changed since.
+def cached(source: Path, read: Callable[[], Raw]) -> Raw:
+    """What `read` gives, from the user's cache folder where the file `source` has not changed since.
 
     Args:
-        source: a file or folder.
-        size: side of the images in pixels.
-        read: reads the source.
+        source: a file, told by its place, size and time.
+        read: reads it.
     """
-    stamp = _stamp(source)
-    key = hashlib.sha256(f"{_VERSION}\0{source.resolve()}\0{size}".encode()).hexdigest()[:24]
+    stat = source.stat()
+    stamp = f"{stat.st_size} {stat.st_mtime_ns}"
+    key = hashlib.sha256(f"{_VERSION}\0{source.resolve()}".encode()).hexdigest()[:24]
     path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -36,18 +36,15 @@ def cached(source: Path, size: int, read: Callable[[], Raw]) -> Raw:
     names, images, labels, usage = read()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(0o700)  # faces may be private, whoever made the folder
         partial = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-        np.savez(partial, stamp=np.array(stamp), names=np.array(names), images=images, labels=labels, usage=usage)
+        with open(partial, "wb", opener=_open_private) as file:  # Path.open takes no opener
+            np.savez(file, stamp=np.array(stamp), names=np.array(names), images=images, labels=labels, usage=usage)
         partial.replace(path)
     except OSError as error:
         print(f"note: {path.parent}: nothing cached ({error.strerror})", file=sys.stderr)
     return names, images, labels, usage
 
 
-def _stamp(source: Path) -> str:
-    """Changes when the file, or a file below the folder, is added, removed or changed."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
-        stat = path.stat()
-        digest.update(f"{path.relative_to(source)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)

@@ -34,6 +34,9 @@ The backend is Keras's choice: KERAS_BACKEND=tensorflow (default), jax or torch.
 DATA_HELP = "fer2013.csv, icml_face_data.csv, an .npz, or a folder of images (train/angry/*.png or angry/*.png)"
 
 
+NO_CACHE_HELP = "parse a CSV anew; its images are else kept for the next time, for you alone, in ~/.cache/mien"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `mien-train`; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -133,7 +136,7 @@ def _add_fit(commands: Any) -> None:
         "--keep-copies", action="store_true",
         help="do not clean: keep blank images, duplicates and images of the test splits (the literature's protocol)",
     )  # fmt: skip
-    data.add_argument("--no-cache", action="store_true", help="parse the data anew")
+    data.add_argument("--no-cache", action="store_true", help=NO_CACHE_HELP)
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -154,7 +157,7 @@ def _add_evaluate(commands: Any) -> None:
     )
     evaluate.add_argument("--png", type=Path, help="write the confusion matrix as a picture")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of text")
-    evaluate.add_argument("--no-cache", action="store_true", help="parse the data anew")
+    evaluate.add_argument("--no-cache", action="store_true", help=NO_CACHE_HELP)
 
 
 def _fit(args: argparse.Namespace) -> int:

@@ -76,7 +76,7 @@ def load_dataset(
             `train/angry/*.png` or `angry/*.png`.
         size: side in pixels that the images are brought to.
         seed: decides who goes where in a folder that does not say which images are for testing.
-        cache: keep a parsed CSV or folder under the user's cache folder and use it next time.
+        cache: keep a parsed CSV under the user's cache folder and use it next time. Nothing else is ever copied there.
         progress: told how far reading is.
 
     Raises:
@@ -100,10 +100,9 @@ def _read(source: Path, size: int, cache: bool, progress: Progress | None) -> Ra
     if source.suffix.lower() == ".npz" and not source.is_dir():
         return read_npz(source)
     if source.is_dir():
-        read = partial(read_folders, source, size, progress)
-    else:
-        read, size = partial(read_csv, source, progress), FER2013_SIZE
-    return cached(source, size, read) if cache else read()
+        return read_folders(source, size, progress)
+    read = partial(read_csv, source, progress)
+    return cached(source, read) if cache else read()
 
 
 def _assemble(

@@ -48,6 +48,12 @@ def test_wrong_usage_ends_with_64(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["fit", "evaluate"])
+def test_help_says_where_a_csv_s_images_are_kept(capsys, command):
+    assert main([command, "--help"]) == 0
+    assert "~/.cache/mien" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.fixture(scope="module")
 def trained(drawn_npz, tmp_path_factory) -> tuple[Path, str]:
     """A quarter-width MobileNetV1, two epochs long, as the command trains it; and what the command said."""

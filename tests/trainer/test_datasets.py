@@ -1,6 +1,7 @@
 """Face data as people have it: read, refused by name where it is broken, and cleaned."""
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -113,9 +114,9 @@ def test_a_large_csv_says_how_far_it_is(sample, tmp_path):
 
 def overwrite_unseen(path: Path) -> None:
     """Change a file's content behind its size and time."""
-    stat = path.stat()
-    path.write_bytes(b"x" * stat.st_size)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    before = path.stat()
+    path.write_bytes(b"x" * before.st_size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_the_second_time_the_csv_is_not_read(fer2013):
@@ -159,14 +160,22 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(fer2013, tmp_path, 
     assert "nothing cached" in capsys.readouterr().err
 
 
-def test_an_image_folder_is_cached_until_a_picture_changes(tmp_path, faces):
-    root = tmp_path / "faces"
-    make_folders(root, faces, ("cat", "dog"), 20)
-    before = load_dataset(root, size=32)
-    assert_same(load_dataset(root, size=32), before)
-    next(root.rglob("*.png")).write_bytes(b"no picture")
-    with pytest.raises(BadDataError):
-        load_dataset(root, size=32)
+def test_only_the_owner_may_look_into_the_cache(fer2013, tmp_path):
+    place = tmp_path / "cache" / "mien"
+    place.mkdir(parents=True, mode=0o755)
+    before = os.umask(0o022)
+    try:
+        load_dataset(fer2013)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert [stat.S_IMODE(path.stat().st_mode) for path in place.iterdir()] == [0o600]
+
+
+def test_pictures_of_a_folder_are_copied_nowhere(tmp_path, faces):
+    make_folders(tmp_path / "faces", faces, ("cat", "dog"), 20)
+    load_dataset(tmp_path / "faces", size=32)
+    assert not (tmp_path / "cache").exists()
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
