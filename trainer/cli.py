@@ -241,14 +241,17 @@ def _describe(dataset: Dataset) -> str:
 
 
 def load(source: Path, *, size: int, cache: bool = True) -> Dataset:
-    """Read a data set with a progress bar on stderr.
+    """Read a data set with a progress bar, and what is strange about it, on stderr.
 
     Who tests and who trains never depends on a run's seed: evaluation and export must find the same split again.
     """
     from trainer import datasets
 
     with _reading(source) as progress:
-        return datasets.load_dataset(source, size=size, cache=cache, progress=progress)
+        dataset = datasets.load_dataset(source, size=size, cache=cache, progress=progress)
+    if dataset.warning:
+        print(f"warning: {dataset.warning}", file=sys.stderr)
+    return dataset
 
 
 @contextlib.contextmanager

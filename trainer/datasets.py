@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.crop import resize_face
 from edge.errors import BadDataError, InputNotFoundError, MienError
 from trainer.cache import cached
-from trainer.readers import FER2013_SIZE, Progress, Raw, read_csv, read_folders, read_npz
+from trainer.readers import FER2013_COUNTS, FER2013_SIZE, Progress, Raw, read_csv, read_folders, read_npz
 
 SPLITS = ("train", "validation", "test")
 
@@ -50,6 +50,7 @@ class Dataset:
         train, validation, test: FER2013's Training, PublicTest and PrivateTest.
         test_copied: `bool[len(test)]`, true where a test image also stands in the training split as it was read.
         left_out: how many training images cleaning left out, by reason. Empty before `clean`.
+        warning: what its reader should be told before trusting it; empty where there is nothing.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Dataset:
     test: Split
     test_copied: NDArray[np.bool_]
     left_out: dict[str, int]
+    warning: str = ""
 
     def split(self, name: str) -> Split:
         """The split called `train`, `validation` or `test`."""
@@ -93,7 +95,22 @@ def load_dataset(
         if isinstance(error, MienError):
             raise
         raise InputNotFoundError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
-    return _assemble(source.name, names, _resize_all(images, size), labels, usage, seed)
+    dataset = _assemble(source.name, names, _resize_all(images, size), labels, usage, seed)
+    if source.is_dir() or source.suffix.lower() == ".npz":
+        return dataset
+    return replace(dataset, warning=_unlike_fer2013(dataset))
+
+
+def _unlike_fer2013(dataset: Dataset) -> str:
+    """A file cut between two rows of its last split looks whole; only the counts tell."""
+    counts = tuple(len(dataset.split(name)) for name in SPLITS)
+    if counts == FER2013_COUNTS:
+        return ""
+    found, expected = ("/".join(f"{count:,}" for count in each) for each in (counts, FER2013_COUNTS))
+    return (
+        f"{dataset.name}: {found} rows of Training/PublicTest/PrivateTest, where FER2013 has {expected}; "
+        "unless it is meant to differ, it was cut short: download it again"
+    )
 
 
 def _read(source: Path, size: int, cache: bool, progress: Progress | None) -> Raw:

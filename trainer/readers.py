@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import zipfile
 import zlib
@@ -20,6 +21,9 @@ from edge.labels import FER2013_LABELS, check_labels
 from edge.pictures import find_pictures, read_picture
 
 FER2013_SIZE = 48
+FER2013_COUNTS = (28_709, 3_589, 3_589)
+"""Rows of Training, PublicTest and PrivateTest in Kaggle's file (Goodfellow et al. 2013)."""
+
 _USAGES = {"Training": 0, "PublicTest": 1, "PrivateTest": 2}
 _SPLIT_FOLDERS = {
     "train": 0, "training": 0,
@@ -38,7 +42,7 @@ def read_csv(path: Path, progress: Progress | None = None) -> Raw:
     """Read `fer2013.csv` or `icml_face_data.csv`, row by row.
 
     Raises:
-        BadDataError: a row is not what it should be; the message names it.
+        BadDataError: a row is not what it should be, the message names it; or the last one may have lost digits.
     """
     total = path.stat().st_size
     images, labels, usage = [], [], []
@@ -55,6 +59,8 @@ def read_csv(path: Path, progress: Progress | None = None) -> Raw:
                 images.append(_parse_pixels(where, fields[pixels_at]))
                 labels.append(_parse_emotion(where, fields[emotion_at]))
                 usage.append(_parse_usage(where, fields[usage_at]))
+            if images and pixels_at > max(emotion_at, usage_at):
+                _refuse_lost_digits(path, raw)
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadDataError(f"{path}: not a CSV of text ({error})") from error
     if not images:
@@ -65,6 +71,16 @@ def read_csv(path: Path, progress: Progress | None = None) -> Raw:
         np.array(labels, dtype=np.int64),
         np.array(usage, dtype=np.int8),
     )
+
+
+def _refuse_lost_digits(path: Path, raw: IO[bytes]) -> None:
+    """A 12 at the very end may have been a 127: where pixels come last, only the line break shows that it is whole."""
+    raw.seek(-1, os.SEEK_END)
+    if raw.read(1) != b"\n":
+        raise BadDataError(
+            f"{path}: the last line has no line break, so its last pixel may have lost digits; "
+            "download the file again, or end it with a line break if it is whole"
+        )
 
 
 def _decoded_lines(raw: IO[bytes], total: int, progress: Progress | None) -> Iterator[str]:

@@ -164,6 +164,25 @@ def test_an_image_folder_is_split_the_same_for_every_seed_and_command(tmp_path, 
 
 @pytest.mark.trainer
 @pytest.mark.parametrize("command", ["fit", "evaluate"])
+def test_a_csv_that_has_not_fer2013_s_counts_is_warned_of_on_stderr(tmp_path, capsys, monkeypatch, command):
+    pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
+    from trainer import training
+
+    pixels = " ".join(["7", *["9"] * 2303])
+    rows = [f"0,{pixels},{usage}\n" for usage in ("Training", "PublicTest", "PrivateTest")]
+    (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "".join(rows))
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "fit", stop)
+    model = [str(tmp_path / "none.keras")] if command == "evaluate" else []
+    main([command, *model, str(tmp_path / "fer2013.csv")])
+    assert "warning: fer2013.csv: 1/1/1 rows" in capsys.readouterr().err
+
+
+@pytest.mark.trainer
+@pytest.mark.parametrize("command", ["fit", "evaluate"])
 def test_data_that_is_not_there_ends_with_66_and_bad_data_with_65(tmp_path, capsys, command):
     pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
     model = [str(tmp_path / "model.keras")] if command == "evaluate" else []

@@ -11,6 +11,7 @@ import pytest
 
 from edge.errors import BadDataError, InputNotFoundError
 from edge.labels import FER2013_LABELS
+from trainer import datasets
 from trainer.datasets import Dataset, Split, clean, load_dataset
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
@@ -287,6 +288,38 @@ def test_a_csv_cut_between_rows_so_that_a_split_is_missing_is_refused(fer2013, r
     fer2013.write_text("".join(fer2013.read_text().splitlines(keepends=True)[: rows + 1]))
     with pytest.raises(BadDataError, match=f"fer2013.csv: no image for the {split} split; is the file cut short"):
         load_dataset(fer2013)
+
+
+def test_where_pixels_come_last_a_last_line_without_its_break_is_refused(sample, tmp_path):
+    rows = [",".join((row.split(",")[0], row.split(",")[2], row.split(",")[1])) for row in rows_of(*sample)]
+    rows[-1] = rows[-1].rpartition(" ")[0] + " 127"
+    icml = write(tmp_path / "icml_face_data.csv", rows, "emotion, Usage, pixels")
+    for _ in ("127", "12"):
+        icml.write_bytes(icml.read_bytes()[:-1])
+        with pytest.raises(BadDataError, match=r"icml_face_data\.csv: the last line has no line break"):
+            load_dataset(icml)
+
+
+def test_where_another_column_comes_last_the_break_may_be_missing(fer2013):
+    whole = load_dataset(fer2013)
+    fer2013.write_bytes(fer2013.read_bytes()[:-1])
+    assert_same(load_dataset(fer2013), whole)
+
+
+def test_a_csv_cut_between_rows_of_its_last_split_is_read_with_a_warning(fer2013):
+    for _ in ("read", "from the cache"):
+        warning = load_dataset(fer2013).warning
+        assert "fer2013.csv: 7/7/7 rows" in warning
+        assert "FER2013 has 28,709/3,589/3,589" in warning
+
+
+def test_a_csv_with_fer2013_s_counts_and_data_that_is_no_csv_bring_no_warning(fer2013, sample, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "FER2013_COUNTS", (7, 7, 7))
+    assert load_dataset(fer2013).warning == ""
+    monkeypatch.undo()
+    images, labels, usage = sample
+    np.savez(tmp_path / "mine.npz", pixels=images, emotion=labels, usage=usage)
+    assert load_dataset(tmp_path / "mine.npz").warning == ""
 
 
 @pytest.mark.parametrize(
