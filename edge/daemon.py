@@ -18,7 +18,7 @@ from edge.config import Config
 from edge.credentials import read_secret
 from edge.detector import Detector
 from edge.device import clock_is_synced, default_name
-from edge.errors import BadDataError, ConfigError, InputNotFoundError, MienError, UsageError
+from edge.errors import BadDataError, CameraSoughtError, ConfigError, InputNotFoundError, MienError, UsageError
 from edge.events import Reporter
 from edge.frame import Frame
 from edge.model import Model, open_model
@@ -137,7 +137,11 @@ def _look(job: Job, slot: Slot[Frame]) -> None:
 
 
 def _frames(job: Job) -> Iterator[Frame]:
-    """The camera's frames. What a file source cannot read is noted, and what lies behind it still comes."""
+    """The camera's frames, also those after it was lost and found again.
+
+    What a file source cannot read is noted, and what lies behind it still comes.
+    """
+    sought = False
     while not job.supervisor.stopped():
         try:
             frame = job.camera.read()
@@ -146,8 +150,14 @@ def _frames(job: Job) -> Iterator[Frame]:
                 raise
             job.problems.append(error)
             continue
+        except CameraSoughtError as error:
+            if not sought:
+                LOG.warning("%s", error)
+            sought = True
+            continue
         if frame is None:
             return
+        sought = False
         yield frame
 
 

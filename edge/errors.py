@@ -38,6 +38,10 @@ class CameraError(UnavailableError):
     """A camera is missing, busy, silent or gone."""
 
 
+class CameraSoughtError(CameraError):
+    """A camera was lost and is sought again; a later read may succeed."""
+
+
 class OutputError(MienError, OSError):
     """A result cannot be written; the message names the path."""
 

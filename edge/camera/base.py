@@ -33,6 +33,7 @@ class Camera(ABC):
             None when a file source has ended or the camera was closed.
 
         Raises:
+            CameraSoughtError: no picture came in time, but the camera is still sought: call again.
             CameraError: no picture came in time, or the camera is gone.
             BadDataError: a file is damaged; the next call goes on behind the damage where there is something.
         """

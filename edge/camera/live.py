@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import edge.opencv  # noqa: F401  # silences OpenCV
 from edge.camera.base import Camera, frame_of
-from edge.errors import CameraError
+from edge.errors import CameraError, CameraSoughtError
 from edge.frame import Frame
 
 CLOSE_WITHIN = 2.0
@@ -61,6 +61,7 @@ class LiveCamera(Camera):
         color: whether frames carry colour.
         timeout: seconds that opening, and later each `read()`, waits at most.
         reconnect: what to do when a device that has worked is lost.
+        clock: seconds that never run backwards, on the monotonic clock but in tests.
 
     Raises:
         CameraError: the device cannot be opened in time.
@@ -76,12 +77,15 @@ class LiveCamera(Camera):
         color: bool = False,
         timeout: float = 5.0,
         reconnect: Reconnect = Reconnect(),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec = spec
         self._open_capture = open_capture
         self._color = color
         self._timeout = timeout
         self._reconnect = reconnect
+        self._clock = clock
+        self._last = clock()
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._opened = False
@@ -99,8 +103,9 @@ class LiveCamera(Camera):
             None once the camera is closed.
 
         Raises:
-            CameraError: none came within the timeout (a later call may succeed where the camera reconnects), or the
-                camera is gone for good.
+            CameraSoughtError: none came within the timeout, but the camera is sought again and may be back at a later
+                call. Never later than `Reconnect.within` after the last picture, even where the driver hangs.
+            CameraError: none came within the timeout, or the camera is gone for good.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._died or self._stopping.is_set(), self._timeout)
@@ -108,9 +113,18 @@ class LiveCamera(Camera):
             if self._stopping.is_set():
                 return None
         if newest is None:
-            raise CameraError(self._died or f"{self.spec}: no picture for {self._timeout:g} s; is it still connected?")
+            self._explain()
         image, taken, number = newest
         return frame_of(image, time=taken, number=number, color=self._color)
+
+    def _explain(self) -> NoReturn:
+        if self._died:
+            raise CameraError(self._died)
+        away, within = self._clock() - self._last, self._reconnect.within
+        if away <= within:
+            raise CameraSoughtError(f"{self.spec}: no picture for {self._timeout:g} s; it is sought for {within:g} s")
+        # Also where the thread is stuck in a driver and can give up nothing.
+        raise CameraError(f"{self.spec}: no picture for {within or self._timeout:g} s; is it still connected?")
 
     def close(self) -> None:
         """Stop the thread, which closes the device."""
@@ -140,20 +154,19 @@ class LiveCamera(Camera):
                 self._changed.notify_all()
 
     def _deliver_all(self) -> None:
-        last = time.monotonic()
         pause = self._reconnect.first
         while not self._stopping.is_set():
             try:
                 capture = self._open_capture()
             except CameraError:
-                if not self._opened or time.monotonic() - last > self._reconnect.within:
+                if not self._opened or self._clock() - self._last > self._reconnect.within:
                     raise
             else:
                 before = self._count
                 self._deliver_from(capture)
                 if self._count > before:
-                    last, pause = time.monotonic(), self._reconnect.first
-            if time.monotonic() + pause - last > self._reconnect.within and not self._stopping.is_set():
+                    pause = self._reconnect.first
+            if self._clock() + pause - self._last > self._reconnect.within and not self._stopping.is_set():
                 raise CameraError(f"{self.spec}: the camera stopped delivering; check its cable, power and network")
             self._stopping.wait(pause)
             pause = min(2 * pause, self._reconnect.longest)
@@ -164,12 +177,13 @@ class LiveCamera(Camera):
             self._changed.notify_all()
         try:
             while not self._stopping.is_set() and capture.grab():
-                taken = time.monotonic()
+                taken = self._clock()
                 done, image = capture.retrieve()
                 if not done or image is None or image.size == 0:
                     continue
                 with self._changed:
                     self._newest = (image, taken, self._count)
+                    self._last = taken
                     self._count += 1
                     self._changed.notify_all()
         except cv2.error:

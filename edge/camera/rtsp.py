@@ -23,8 +23,8 @@ def open_rtsp(
 ) -> LiveCamera:
     """Open a network camera.
 
-    A stream that is lost is sought again for a minute; meanwhile `read()` raises after its timeout, and a later call
-    goes on waiting. A camera that does not answer at the start is an error at once.
+    A stream that is lost is sought again for a minute; meanwhile `read()` raises `CameraSoughtError` after its timeout,
+    and a later call goes on waiting. A camera that does not answer at the start is an error at once.
 
     Args:
         url: `rtsp://` or `rtsps://`, at most with a user's name in it.

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,10 +15,13 @@ import cv2
 import numpy as np
 import pytest
 
+import edge.daemon
 import edge.output
 import edge.sinks.mqtt
+from edge.camera.live import LiveCamera, Reconnect
 from edge.camera.synthetic import SyntheticCamera, parse_scene
 from edge.cli import main
+from edge.errors import CameraError
 from edge.labels import FER2013_LABELS
 from edge.pipeline import Vision
 
@@ -182,6 +186,76 @@ def test_a_camera_that_stalls_ends_the_run_with_69(tmp_path, capsys, monkeypatch
     monkeypatch.setenv("MIEN_SOURCE_TIMEOUT", "0.2")
     assert run("--source", f"synthetic:{SCENE},realtime=1,stall_at=0.4", "--log", tmp_path / "events") == 69
     assert "no picture for 0.2 s" in capsys.readouterr().err
+
+
+class LostCamera(LiveCamera):
+    """Gives a picture each time that it is found; between two of them it is away for `away` attempts of 20 s each."""
+
+    def __init__(self, away: list[int], *, hangs: bool = False):
+        self.now, self.away, self.hangs = time.monotonic(), away, hangs
+        self.taken, self.missed, self.closing = threading.Event(), threading.Event(), threading.Event()
+        quick = Reconnect(within=60.0, first=0.001, longest=0.001)
+        super().__init__("cam", self.find, timeout=0.02, reconnect=quick, clock=lambda: self.now)
+
+    def find(self):
+        self.missed.wait(5.0 * self._opened)  # until the daemon has seen that nothing comes
+        if self.away[0]:
+            self.away[0] -= 1
+            self.now += 20.0
+            raise CameraError("cam: away")
+        self.away.pop(0)
+        self.taken.clear()
+        self.fresh = True
+        return self
+
+    def grab(self):
+        if self.fresh:
+            self.fresh = False
+            return True
+        self.taken.wait(5.0)
+        self.missed.clear()
+        if self.hangs:
+            self.missed.wait(5.0)
+            self.now += 61.0
+            self.closing.wait(5.0)
+        return False
+
+    def retrieve(self):
+        return True, np.zeros((120, 160, 3), np.uint8)
+
+    def release(self):
+        pass
+
+    def read(self):
+        try:
+            frame = super().read()
+        except CameraError:
+            self.missed.set()
+            raise
+        self.taken.set()
+        return frame
+
+    def close(self):
+        self.closing.set()
+        super().close()
+
+
+def test_a_camera_that_is_lost_and_found_again_goes_on_until_it_stays_away(monkeypatch, capsys, caplog):
+    monkeypatch.setattr(edge.daemon, "open_camera", lambda *_, **__: LostCamera([0, 2, 2, 9]))
+    assert run("--source", "rtsp://cam/") == 69
+    said = capsys.readouterr().err
+    frames, skipped = (int(part.split()[0]) for part in said.removeprefix("mien: ").split(",")[:2])
+    assert frames + skipped == 3
+    assert "cam: " in said.splitlines()[-1]
+    assert [record.getMessage() for record in caplog.records] == [
+        "cam: no picture for 0.02 s; it is sought for 60 s"
+    ] * 3
+
+
+def test_a_lost_camera_whose_driver_hangs_is_given_up_all_the_same(monkeypatch, capsys):
+    monkeypatch.setattr(edge.daemon, "open_camera", lambda *_, **__: LostCamera([0], hangs=True))
+    assert run("--source", "rtsp://cam/") == 69
+    assert "cam: no picture for 60 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
