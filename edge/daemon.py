@@ -67,7 +67,7 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         Exception: a fault of ours, in whichever thread.
     """
     if annotate is not None:
-        _refuse_to_overwrite(config.source.spec, annotate)
+        _refuse_to_overwrite(config.source.spec, config.log.path, annotate)
     supervisor = Supervisor()
     model = open_model(config.model.path, labels=config.model.labels or None, threads=config.model.threads)
     output = Output(supervisor, tuple(model.labels))
@@ -234,7 +234,9 @@ def _is_realtime(config: Config, camera: Camera) -> bool:
     return camera.live or config.source.pace == "realtime"
 
 
-def _refuse_to_overwrite(spec: str, out: Path) -> None:
+def _refuse_to_overwrite(spec: str, log: Path | None, out: Path) -> None:
+    if log is not None and out.resolve() == log.resolve():
+        raise UsageError(f"--annotate {out} and the log (--log, log.path) are one file; give each a name of its own")
     source = Path(spec.removeprefix("images:"))
     if out.exists() and source.exists() and out.samefile(source):
         raise UsageError(f"--annotate {out} would write over the source itself; choose another name")

@@ -69,6 +69,8 @@ def open_camera(
         case "rtsp" | "rtsps":
             return open_rtsp(spec, password=password, color=color, timeout=timeout)
         case "images":
+            if not rest:
+                raise UsageError(f"{spec}: no folder named; expected images:FOLDER, and images:. for the current one")
             return _open_folder(spec, Path(rest), color, fps)
     path = Path(spec)
     try:

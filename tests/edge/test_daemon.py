@@ -268,6 +268,7 @@ def test_a_lost_camera_whose_driver_hangs_is_given_up_all_the_same(monkeypatch, 
         (["--source", "nowhere.mp4"], 66, "nowhere.mp4"),
         (["--source", "images:nowhere"], 66, "nowhere"),
         (["--source", "webcam"], 64, "webcam"),
+        (["--source", "images:"], 64, "images:: no folder named"),
         (["--source", "synthetic:faces=many"], 64, "faces=many"),
         (["--source", "synthetic", "--model", "nowhere.tflite"], 66, "nowhere.tflite"),
         (["--source", "synthetic", "--model", "cut.tflite"], 65, "cut.tflite: the model is cut short"),
@@ -307,6 +308,16 @@ def test_annotating_replaces_what_mien_wrote_and_nothing_else(name, video, tmp_p
     assert run("--source", source, "--annotate", out) == 73
     assert f"{original} is there already" in capsys.readouterr().err
     assert original.read_bytes() == video.read_bytes()
+
+
+def test_the_log_and_the_annotated_video_are_not_one_file(tmp_path, capsys):
+    log = tmp_path / "a.mp4"
+    assert run("--source", f"synthetic:{SCENE},seconds=0.3", "--log", log) == 0
+    events = log.read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert run("--source", f"synthetic:{SCENE},seconds=0.3", "--log", log, "--annotate", tmp_path / "link/a.mp4") == 64
+    assert "a name of its own" in capsys.readouterr().err
+    assert log.read_bytes() == events
 
 
 # Failures inside
