@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from edge.annotate import draw
 from edge.camera.video import VideoCamera
-from edge.classify_formats import make_writer, printable
+from edge.classify_formats import make_writer
+from edge.commandline import printable
 from edge.crop import crop_face
 from edge.detector import Detector
 from edge.errors import InputNotFoundError, MienError, UsageError

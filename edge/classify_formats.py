@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from edge.commandline import printable
 from edge.events import round_scores
 
 if TYPE_CHECKING:
@@ -100,8 +101,3 @@ def _table(labels: Sequence[str], stream: TextIO) -> Writer:
 
     line("EXPRESSION", "SCORE", "BOX", "TIME", "PATH")
     return write
-
-
-def printable(text: str) -> str:
-    """Text without what would steer a terminal: file names may hold anything."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)

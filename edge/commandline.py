@@ -64,7 +64,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the usage and the reason to stderr and exit with 64."""
         self.print_usage(sys.stderr)
-        self.exit(UsageError.exit_code, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(UsageError.exit_code, f"{self.prog}: error: {shown(message)} (see {self.prog} --help)\n")
+
+
+def printable(text: str) -> str:
+    """Text without what would steer a terminal: file names may hold anything."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
+def shown(message: object) -> str:
+    """A message that is printable line by line: errors quote names of files, hosts and keys."""
+    return "\n".join(map(printable, str(message).split("\n")))
 
 
 def guarded(program: str, command: Callable[[], int], argv: Sequence[str] | None = None) -> int:
@@ -97,11 +107,11 @@ def guarded(program: str, command: Callable[[], int], argv: Sequence[str] | None
         if debug:
             traceback.print_exc()
         if isinstance(error, MienError):
-            print(f"{program}: error: {error}", file=sys.stderr)
+            print(f"{program}: error: {shown(error)}", file=sys.stderr)
             return error.exit_code
         if not debug:
             print(
-                f"{program}: a fault of ours: {type(error).__name__}: {error}\n"
+                f"{program}: a fault of ours: {type(error).__name__}: {shown(error)}\n"
                 "  (run it again with --debug, or with MIEN_DEBUG=1, to see where)",
                 file=sys.stderr,
             )

@@ -43,6 +43,23 @@ def test_an_error_of_ours_is_one_line_and_its_exit_code(error_class, capsys):
     assert capsys.readouterr().err == "mien: error: what to do next\n"
 
 
+@pytest.mark.parametrize("error_class", [BadDataError, ValueError])
+def test_what_would_steer_the_terminal_is_shown_instead(error_class, capsys):
+    guarded("mien", raising(error_class("a\x1b[2J\r\x9b1m\u202e.jpg: gone\nb.jpg: gone")), [])
+    said = capsys.readouterr().err
+    assert "a\\x1b[2J\\r\\x9b1m\\u202e.jpg: gone\nb.jpg: gone\n" in said
+    assert "\x1b" not in said
+
+
+def test_wrong_usage_is_quoted_without_what_would_steer_the_terminal(capsys):
+    parser = Parser("mien")
+    parser.add_argument("--pace", choices=["fast"])
+    assert guarded("mien", lambda: bool(parser.parse_args(["--pace=fast", "\x1b[2J"])), []) == 64
+    said = capsys.readouterr().err
+    assert "\\x1b[2J" in said
+    assert "\x1b" not in said
+
+
 def test_ctrl_c_ends_with_130_and_says_nothing(capsys):
     assert guarded("mien", raising(KeyboardInterrupt()), []) == 130
     assert capsys.readouterr().err == ""
