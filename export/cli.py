@@ -53,7 +53,9 @@ def _parser() -> Parser:
         "--size", type=whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
     )
     convert.add_argument("--out", type=Path, default=Path("mien.tflite"), help="(default: %(default)s)")
-    convert.add_argument("--name", help="what the model is called in events (default: from architecture and size)")
+    convert.add_argument(
+        "--name", type=_model_name, help="what the model is called in events (default: from architecture and size)"
+    )
     convert.add_argument(
         "--calibration",
         type=whole(16, 100_000),
@@ -86,9 +88,10 @@ def _convert(args: argparse.Namespace) -> int:
     # The converter is TensorFlow's and takes its networks alone, whatever backend they were trained on.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     require_keras()
-    from export.conversion import convert, write_model
+    from export.conversion import convert, refuse_unwritable, write_model
     from trainer.datasets import clean
 
+    refuse_unwritable(args.out)
     dataset = clean(load(args.data, size=args.size))
     content = convert(
         args.network, dataset, name=args.name, calibration=args.calibration, seed=args.seed, command=_repeatable(args)
@@ -101,15 +104,16 @@ def _convert(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     require_keras()
     from export import metadata, verification
-    from export.conversion import write_model
+    from export.conversion import refuse_unwritable, write_model
 
+    recording = _described(args.model) if args.record else None
+    if recording:
+        refuse_unwritable(args.model)
     dataset = load(args.data, size=args.size)
     result = verification.verify(args.network, args.model, dataset)
     print(json.dumps({"data": dataset.name, **result.to_dict()}) if args.json else verification.as_text(result))
-    if args.record:
-        flatbuffer, content = metadata.unpack(args.model.read_bytes())
-        if content is None:
-            raise BadDataError(f"{args.model}: has no mien.json to record in; make the model with mien-export convert")
+    if recording:
+        flatbuffer, content = recording
         command = f"mien-export verify {args.network.name} {args.model.name} --data {args.data.name}"
         content["accuracy"] = result.to_dict() | {"data": dataset.name, "command": command}
         write_model(args.model, metadata.pack(flatbuffer, content))
@@ -118,21 +122,39 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _card(args: argparse.Namespace) -> int:
-    from edge.modelfile import read_model_file
     from export.card import as_markdown
 
-    file = read_model_file(args.model)
-    if file.card is None:
-        raise BadDataError(f"{args.model}: a foreign model without mien.json; there is nothing to say about it")
+    _, content = _described(args.model)
     if args.json:
-        print(json.dumps(file.card.content, indent=1))
+        print(json.dumps(content, indent=1))
         return 0
     try:
         size = args.model.stat().st_size
     except OSError as error:
         raise OutputError(f"{args.model}: {error.strerror}") from error
-    print(as_markdown(dict(file.card.content), file_name=args.model.name, file_bytes=size), end="")
+    print(as_markdown(content, file_name=args.model.name, file_bytes=size), end="")
     return 0
+
+
+def _described(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """A model's flatbuffer and its `mien.json`; BadDataError where it has none."""
+    from edge.modelfile import read_model_file
+
+    file = read_model_file(path)
+    if file.card is None:
+        raise BadDataError(f"{path}: a foreign model without mien.json; mien-export convert makes one that has it")
+    return file.flatbuffer, dict(file.card.content)
+
+
+def _model_name(text: str) -> str:
+    """A type for argparse: a name that `mien.json` may hold."""
+    from edge.modelcard import NAME
+
+    try:
+        NAME.accept(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected {NAME.expected}") from None
+    return text
 
 
 def _repeatable(args: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,23 @@ def convert(
 def _name(provenance: dict[str, Any], size: int) -> str:
     short = {"mobilenet_v1": "v1", "mobilenet_v2": "v2"}.get(str(provenance.get("architecture")), "custom")
     return f"mien-{short}-{size}"
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Try out, before minutes of work, whether `write_model` can write to `path`; makes its folder.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file in it")
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def write_model(path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import keras
 from edge.model import open_model
 from edge.modelfile import read_model_file
 from export.cli import main
+from export.conversion import refuse_unwritable
 from trainer.datasets import load_dataset
 from trainer.keras_file import load_network
 
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.trainer
 
 
 @pytest.fixture
-def model(exported, tmp_path):
+def model(exported, tmp_path) -> Path:
     return shutil.copy(exported.tflite, tmp_path / "mien.tflite")
 
 
@@ -155,10 +157,38 @@ def test_a_model_without_a_card_has_no_place_for_figures(exported, model, capsys
     assert "without mien.json" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_written_ends_with_73(exported, tmp_path, capsys):
+@pytest.fixture
+def no_work(monkeypatch):
+    monkeypatch.setattr("export.conversion.convert", lambda *_, **__: pytest.fail("worked first"))
+    monkeypatch.setattr("export.verification.verify", lambda *_, **__: pytest.fail("worked first"))
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_place_that_cannot_be_written_ends_with_73_before_any_work(exported, tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert convert(exported.keras, exported.data, tmp_path / "file" / "mien.tflite", "--calibration", "16") == 73
-    assert "cannot be written" in capsys.readouterr().err
+    assert convert(exported.keras, exported.data, tmp_path / "file" / "mien.tflite") == 73
+    assert "file/mien.tflite: cannot be written" in capsys.readouterr().err
+    assert convert(exported.keras, exported.data, tmp_path) == 73
+    assert f"{tmp_path}: cannot be written (it is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_work")
+def test_nor_are_figures_counted_that_have_nowhere_to_go(exported, model, tmp_path, capsys):
+    (tmp_path / "mien.tflite.part").mkdir()
+    assert verify(exported, model, "--record") == 73
+    assert "mien.tflite: cannot be written" in capsys.readouterr().err
+    (tmp_path / "mien.tflite.part").rmdir()
+    foreign = tmp_path / "mien.tflite"
+    foreign.write_bytes(read_model_file(exported.tflite).flatbuffer)
+    assert verify(exported, foreign, "--record") == 65
+    assert "without mien.json" in capsys.readouterr().err
+
+
+def test_trying_a_place_out_leaves_the_file_that_is_there(exported, model, tmp_path):
+    before = model.read_bytes()
+    refuse_unwritable(model)
+    assert model.read_bytes() == before
+    assert [path.name for path in model.parent.iterdir()] == ["mien.tflite"]
 
 
 @pytest.mark.parametrize(
@@ -166,15 +196,10 @@ def test_a_folder_that_cannot_be_written_ends_with_73(exported, tmp_path, capsys
     [
         (["--calibration", "1"], "1 is not within 16 to 100000"),
         (["--calibration", "all"], "invalid whole number value: 'all'"),
+        (["--name", "a name"], "'a name', expected 1 to 64 letters, digits"),
+        (["--name", ""], "'', expected 1 to 64 letters, digits"),
     ],
 )
 def test_wrong_usage_ends_with_64(exported, tmp_path, capsys, options, message):
     assert convert(exported.keras, exported.data, tmp_path / "out.tflite", *options) == 64
     assert message in capsys.readouterr().err
-
-
-def test_a_name_that_cannot_be_one_ends_with_65(exported, tmp_path, capsys):
-    assert (
-        convert(exported.keras, exported.data, tmp_path / "out.tflite", "--name", "a name", "--calibration", "16") == 65
-    )
-    assert "name" in capsys.readouterr().err
