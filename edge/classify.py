@@ -23,6 +23,7 @@ from edge.frame import Box, Frame
 from edge.mark import check_folder
 from edge.model import Model, open_model
 from edge.pictures import PICTURE_SUFFIXES, by_number, is_picture, is_video, read_picture
+from edge.progress import Progress
 from edge.recording import VideoRecording, write_marked
 from edge.smoothing import Reading, Smoother
 
@@ -216,6 +217,9 @@ def run(arguments: argparse.Namespace) -> int:
     annotator = None if arguments.annotate is None else Annotator(arguments.annotate, model.labels)
     failed: list[MienError] = []
     read: set[Path] = set()
+    seen: set[Path] = set()
+    frames = 0
+    progress = _make_progress(paths, arguments.annotate)
     results = classify_paths(paths, model=model, detector=detector, whole=arguments.whole, skip=arguments.annotate)
     try:
         for result in results:
@@ -226,13 +230,26 @@ def run(arguments: argparse.Namespace) -> int:
             writer(result)
             if annotator is not None:
                 annotator.write(result)
+            seen.add(result.path)
+            frames += result.frame is not None
+            if progress is not None:
+                progress.show(len(seen), frames, len(failed))
     finally:
+        if progress is not None:
+            progress.clear()
         try:
             if annotator is not None:
                 annotator.close()
         finally:
             _list_failed(failed, len(read))
     return _exit_code(failed, any_read=bool(read))
+
+
+def _make_progress(paths: Sequence[Path], skip: Path | None) -> Progress | None:
+    """For a person whose terminal does not show the results themselves."""
+    if sys.stdout.isatty() or not sys.stderr.isatty():
+        return None
+    return Progress(sys.stderr, "files", sum(1 for path in paths for _ in find_inputs(path, skip)))
 
 
 def _check_annotate(folder: Path, paths: Sequence[Path]) -> None:

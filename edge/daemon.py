@@ -24,6 +24,7 @@ from edge.frame import Frame
 from edge.model import Model, open_model
 from edge.output import Output
 from edge.pipeline import Vision
+from edge.progress import Progress
 from edge.slot import Slot
 from edge.smoothing import Smoother
 from edge.starts import count_start, state_folder
@@ -41,13 +42,14 @@ PROBLEMS_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run. `problems` are what a file source could not read."""
+    """One run. `progress` is told of a file source alone, `problems` are what it could not read."""
 
     camera: Camera
     vision: Vision
     output: Output
     supervisor: Supervisor
     timeout: float
+    progress: Progress
     problems: list[MienError] = field(default_factory=list)
 
 
@@ -77,7 +79,8 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         device = config.device.name or default_name()
         start = count_start(state_folder(environ) / "starts")
         vision = _make_vision(config, model, device, start, live=camera.live)
-        job = Job(camera, vision, output, supervisor, config.source.timeout)
+        progress = Progress(sys.stderr, "frames", camera.promised)
+        job = Job(camera, vision, output, supervisor, config.source.timeout, progress)
         began = time.monotonic()
         try:
             output.open(config, device, annotate, live=camera.live, patient=not realtime)
@@ -85,6 +88,7 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         except Exception as error:
             supervisor.fail(error)
         took = time.monotonic() - began
+        progress.clear()
         output.bring_out(insist=not camera.live and supervisor.signal is None and supervisor.failure is None)
     if output.frames or supervisor.failure is None:
         print(f"mien: {output.summary(took)}", file=sys.stderr)
@@ -95,7 +99,7 @@ def run_in_order(job: Job) -> None:
     """Every frame of a file, here and now; nothing is skipped."""
     try:
         for frame in _frames(job):
-            job.output.take(job.vision.look(frame))
+            _take(job, frame)
     finally:
         job.output.publish(job.vision.finish())
 
@@ -130,10 +134,16 @@ def _capture(job: Job, slot: Slot[Frame]) -> None:
 def _look(job: Job, slot: Slot[Frame]) -> None:
     try:
         while not job.supervisor.stopped() and (frame := slot.take()) is not None:
-            job.output.take(job.vision.look(frame))
+            _take(job, frame)
     finally:
         job.output.publish(job.vision.finish())
         job.supervisor.stop()
+
+
+def _take(job: Job, frame: Frame) -> None:
+    job.output.take(job.vision.look(frame))
+    if not job.camera.live and not job.output.talks:
+        job.progress.show(frame.number + 1, job.output.frames, len(job.problems))
 
 
 def _frames(job: Job) -> Iterator[Frame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +42,7 @@ class Output:
         frames: how many were looked at.
         skipped: how many were not, because newer ones came.
         faces: how many appeared.
+        talks: whether events are printed on a terminal.
     """
 
     supervisor: Supervisor
@@ -53,6 +55,7 @@ class Output:
     frames: int = 0
     skipped: int = 0
     faces: int = 0
+    talks: bool = False
 
     def open(self, config: Config, device: str, annotate: Path | None, *, live: bool, patient: bool) -> None:
         """Open what the configuration names; no sink named: the terminal.
@@ -76,6 +79,7 @@ class Output:
             self.mqtt = open_mqtt(config.mqtt, device)
             self.outlets.append(Outlet(self.mqtt, self.supervisor, patient=patient))
         if not self.outlets:
+            self.talks = sys.stdout.isatty()
             self.outlets.append(Outlet(Console(), self.supervisor, patient=patient))
 
     def take(self, seen: Seen) -> None:

@@ -25,6 +25,11 @@ class Camera(ABC):
     spec: str
     live: bool
 
+    @property
+    def promised(self) -> int:
+        """How many frames a file source says that it has; 0 where it does not tell."""
+        return 0
+
     @abstractmethod
     def read(self) -> Frame | None:
         """The next frame, for a live camera the newest; waits no longer than the camera's timeout.

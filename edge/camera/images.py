@@ -35,6 +35,11 @@ class ImagesCamera(Camera):
         self._fps = fps
         self._next = 0
 
+    @property
+    def promised(self) -> int:
+        """How many pictures there are."""
+        return len(self._paths)
+
     def read(self) -> Frame | None:
         """The next picture.
 

@@ -1,7 +1,10 @@
+import io
+import sys
 from collections.abc import Callable
 
 import pytest
 
+import edge.progress
 from edge.events import Event
 
 
@@ -25,3 +28,23 @@ def make_event() -> Callable[..., Event]:
         return Event(**(values | changes))
 
     return make
+
+
+class Terminal(io.StringIO):
+    """Somebody looks."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def open_terminal(monkeypatch) -> Callable[[], Terminal]:
+    """Call it in the test itself: a terminal takes standard error's place, and is told of progress without a pause."""
+
+    def open_() -> Terminal:
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr(edge.progress, "EVERY_SECONDS", 0.0)
+        return terminal
+
+    return open_

@@ -1,7 +1,9 @@
 import csv
 import json
 import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,7 @@ from edge.frame import Box
 from edge.labels import FER2013_LABELS
 from edge.model import open_model
 from edge.pictures import read_picture
+from edge.progress import CLEAR
 from export.metadata import add_self_test, pack, self_test_face
 
 SAMPLES = Path(__file__).parents[2] / "edge" / "samples"
@@ -290,6 +293,24 @@ def test_a_folder_that_cannot_be_written_ends_the_job_with_73_and_what_failed_be
     assert code == 73
     assert "gone.png: not there" in err
     assert str(blocked / "shown") in err
+
+
+def test_a_person_at_a_terminal_sees_how_far_the_job_is(tmp_path, face_file, video_file, mien, open_terminal):
+    terminal = open_terminal()
+    (tmp_path / "bad.png").touch()
+    assert mien(tmp_path, face_file, video_file, "--whole", "--format", "csv")[0] == 1
+    *lines, rest = terminal.getvalue().split(CLEAR)[1:]
+    assert lines[0] == "1 of 3 files, 0.0 frames/s, 1 failed"
+    assert len(lines) == 12
+    assert re.fullmatch(r"3 of 3 files, [0-9.]+ frames/s, 1 failed", lines[-1])
+    assert rest.startswith("mien classify: 1 failed, 2 read:")
+
+
+def test_results_on_a_terminal_are_progress_enough(face_file, mien, open_terminal, monkeypatch):
+    terminal = open_terminal()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert mien(face_file, "--whole")[0] == 0
+    assert terminal.getvalue() == ""
 
 
 def test_a_missing_model_is_named(tmp_path, mien):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -24,6 +25,7 @@ from edge.cli import main
 from edge.errors import CameraError
 from edge.labels import FER2013_LABELS
 from edge.pipeline import Vision
+from edge.progress import CLEAR
 
 ROOT = Path(__file__).parents[2]
 MODEL = Path(__file__).parent / "models/grey_int8_logits.tflite"
@@ -161,6 +163,23 @@ def test_a_file_at_the_pace_of_life_takes_its_time(tmp_path):
     assert run("--source", f"synthetic:{SCENE},seconds=0.9", "--pace", "realtime", "--log", tmp_path / "events") == 0
     assert time.monotonic() - began >= 0.8
     assert came_and_went(tmp_path / "events")
+
+
+@pytest.mark.parametrize("pace", ["fast", "realtime"])
+def test_a_person_at_a_terminal_sees_how_far_the_file_is(pace, video, tmp_path, open_terminal):
+    terminal = open_terminal()
+    assert run("--source", video, "--log", tmp_path / "events", "--pace", pace) == 0
+    *lines, rest = terminal.getvalue().split(CLEAR)[1:]
+    assert re.fullmatch(r"25 of 25 frames, [0-9.]+ frames/s", lines[-1])
+    assert rest.startswith("mien: ")
+    if pace == "fast":
+        assert len(lines) == 25
+
+
+def test_of_a_camera_no_progress_is_shown(tmp_path, open_terminal):
+    terminal = open_terminal()
+    assert run("--source", f"synthetic:{SCENE},seconds=0.4,realtime=1", "--log", tmp_path / "events") == 0
+    assert terminal.getvalue().startswith("mien: ")
 
 
 # Cameras
