@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,10 @@ from edge.smoothing import Reading, Smoother
 
 SOME_FAILED = 1
 """Exit code of a job that went through although some inputs failed."""
+
+
+KINDS_SHOWN = 5
+"""So many kinds of files that were passed over are named."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +91,7 @@ def find_inputs(path: Path, skip: Path | None = None) -> Iterator[Path | Result]
     troubles: list[OSError] = []
     skipped = None if skip is None else skip.resolve()
     empty = True
+    others: Counter[str] = Counter()
     for root, folders, names in os.walk(path, onerror=troubles.append):
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and Path(root, name).resolve() != skipped
@@ -94,12 +100,25 @@ def find_inputs(path: Path, skip: Path | None = None) -> Iterator[Path | Result]
             if is_picture(file) or is_video(file):
                 empty = False
                 yield file
+            elif not file.name.startswith("."):
+                others[file.suffix.lower()] += 1
     for trouble in troubles:
         empty = False
         locked = Path(trouble.filename)
         yield Result(locked, error=_unreadable(locked, trouble))
     if empty:
-        yield Result(path, error=InputNotFoundError(f"{path}: no picture or video in this folder or below"))
+        yield Result(
+            path, error=InputNotFoundError(f"{path}: no picture or video in this folder or below{_passed_over(others)}")
+        )
+
+
+def _passed_over(others: Counter[str]) -> str:
+    if not others:
+        return ""
+    kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in others.most_common(KINDS_SHOWN))
+    more = ", ..." * (len(others) > KINDS_SHOWN)
+    files = f"{others.total()} file{'' if others.total() == 1 else 's'}"
+    return f"; {files} of other kinds passed over ({kinds}{more}); convert pictures among them to JPEG or PNG"
 
 
 def _unreadable(path: Path, error: OSError) -> InputNotFoundError:
@@ -212,7 +231,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.annotate is not None:
         _check_annotate(arguments.annotate, paths)
     model = open_model(arguments.model, labels=arguments.labels)
-    detector = None if arguments.whole else Detector()
+    detector = None if arguments.whole else _make_detector(arguments.min_face)
     writer = make_writer(arguments.format, model.labels, sys.stdout)
     annotator = None if arguments.annotate is None else Annotator(arguments.annotate, model.labels)
     failed: list[MienError] = []
@@ -243,6 +262,10 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             _list_failed(failed, len(read))
     return _exit_code(failed, any_read=bool(read))
+
+
+def _make_detector(min_face: float | None) -> Detector:
+    return Detector() if min_face is None else Detector(min_face=min_face)
 
 
 def _make_progress(paths: Sequence[Path], skip: Path | None) -> Progress | None:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge import __version__, cli_classify
-from edge.commandline import Parser, guarded
+from edge.commandline import Parser, guarded, labels_argument
+from edge.errors import LabelsError, UsageError
 
 EXAMPLES = """\
 examples:
@@ -66,7 +67,12 @@ def make_parser() -> Parser:
 
 def _main(argv: Sequence[str] | None) -> int:
     arguments = make_parser().parse_args(argv)
-    code: int = arguments.call(arguments)
+    try:
+        code: int = arguments.call(arguments)
+    except LabelsError as error:
+        if getattr(arguments, "labels", None) is None:
+            raise
+        raise UsageError(f"--labels: {error}") from None
     return code
 
 
@@ -92,8 +98,14 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
         "--annotate", type=Path, metavar="OUT", help="draw what is seen into a video (.mp4) or a folder of pictures"
     )
     run.add_argument("--model", metavar="FILE", help="a .tflite classifier (the one that comes with Mien)")
-    run.add_argument("--labels", metavar="A,B,…", help="names of a foreign model's outputs, in their order")
-    run.add_argument("--device", metavar="NAME", help="this device's name in events and topics (the host's name)")
+    run.add_argument(
+        "--labels", type=labels_argument, metavar="A,B,…", help="names of a foreign model's outputs, in their order"
+    )
+    run.add_argument(
+        "--device",
+        metavar="NAME",
+        help="this device's name in events and topics (the host's name plus four characters of this card's own)",
+    )
     run.set_defaults(call=_run)
 
 

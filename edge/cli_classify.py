@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
-from edge.commandline import Parser
+from edge.commandline import Parser, labels_argument
 
 HELP = "photos, folders and videos in bulk"
 DESCRIPTION = (
@@ -15,7 +16,8 @@ FORMATS = ("table", "json", "csv")
 
 EPILOG = """\
 Every face gets the label with the highest score, or 'uncertain' where that score is below the model's threshold for
-it. A file that cannot be read does not stop the others; all that failed are listed at the end, on standard error.
+it. A file that cannot be read does not stop the others; all that failed are listed at the end, on standard error. The configuration file
+and MIEN_... are for 'mien run'; here only the options count.
 
 formats:
   table   for reading: one line a face
@@ -29,6 +31,7 @@ examples:
   mien classify party.jpg holiday/ film.mp4
   mien classify photos/ --format json > expressions.jsonl
   mien classify photos/ --annotate shown/             the same pictures with boxes, labels and scores drawn in
+  mien classify crowd.jpg --min-face 0.03             small faces too; takes longer
   mien classify --whole fer2013/test/happy/*.png      each picture is one face, already cut out
   mien classify me.jpg --model mine.tflite --labels calm,tense
 
@@ -50,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--whole", action="store_true", help="each picture is one face already: classify it without looking for faces"
     )
+    parser.add_argument(
+        "--min-face",
+        type=_fraction,
+        metavar="SHARE",
+        help="the smallest face that is looked for, as a fraction of the picture's height (0.08)",
+    )
     parser.add_argument("--format", choices=FORMATS, default="table", help="how results are printed (table)")
     parser.add_argument(
         "--annotate", type=Path, metavar="DIR", help="write annotated pictures, and videos as .mp4, into this folder"
@@ -58,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", type=Path, metavar="FILE", help="a .tflite classifier (the one that comes with Mien)"
     )
     parser.add_argument(
-        "--labels", type=_labels, metavar="A,B,...", help="names of a foreign model's outputs, in their order"
+        "--labels", type=labels_argument, metavar="A,B,...", help="names of a foreign model's outputs, in their order"
     )
 
 
@@ -69,5 +78,11 @@ def call(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
-def _labels(text: str) -> list[str]:
-    return text.split(",")
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.01 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0.01 to 1, such as 0.05")
+    return value

@@ -15,7 +15,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeGuard
 
-from edge.errors import MienError, OutputError, UsageError
+from edge.errors import BadDataError, MienError, OutputError, UsageError
+from edge.labels import check_labels
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -75,6 +76,14 @@ def printable(text: str) -> str:
 def shown(message: object) -> str:
     """A message that is printable line by line: errors quote names of files, hosts and keys."""
     return "\n".join(map(printable, str(message).split("\n")))
+
+
+def labels_argument(text: str) -> tuple[str, ...]:
+    """`--labels A,B,...` for argparse, which answers an `ArgumentTypeError` with 64."""
+    try:
+        return check_labels(text.split(","), repr(text))
+    except BadDataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def guarded(program: str, command: Callable[[], int], argv: Sequence[str] | None = None) -> int:

@@ -22,6 +22,10 @@ class BadDataError(MienError, ValueError):
     exit_code = 65
 
 
+class LabelsError(BadDataError):
+    """Labels that somebody gave do not fit the model."""
+
+
 class InputNotFoundError(MienError, FileNotFoundError):
     """A file or folder that was named is not there or cannot be read."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.crop import crop_face, scale_pixels
-from edge.errors import BadDataError
+from edge.errors import BadDataError, LabelsError
 from edge.frame import Box
 from edge.interpreter import Interpreter, make_interpreter
 from edge.labels import check_labels
@@ -302,11 +302,11 @@ def _choose_labels(file: ModelFile, given: Sequence[str] | None, outputs: int) -
             "--labels angry,happy,… or model.labels in the configuration"
         )
     if file.card is not None and labels != file.card.labels:
-        raise BadDataError(
+        raise LabelsError(
             f"{file.name}: the model has labels of its own ({', '.join(file.card.labels)}); leave the given ones out"
         )
     if len(labels) != outputs:
-        raise BadDataError(
+        raise (LabelsError if given else BadDataError)(
             f"{file.name}: {len(labels)} labels for {outputs} outputs; give one for each output, in their order"
         )
     return labels

@@ -13,6 +13,7 @@ import pytest
 from edge.classify import classify_paths, find_inputs
 from edge.cli_classify import add_command
 from edge.commandline import Parser, guarded
+from edge.config import DetectorConfig
 from edge.detector import Detector
 from edge.frame import Box
 from edge.labels import FER2013_LABELS
@@ -192,6 +193,32 @@ def test_a_folder_without_pictures_is_a_missing_input(tmp_path, mien):
     code, _, err = mien(tmp_path)
     assert code == 66
     assert f"{tmp_path}: no picture or video" in err
+
+
+def test_a_folder_of_kinds_that_mien_does_not_read_says_how_many_were_passed_over(tmp_path, mien):
+    for name in ("1.HEIC", "b/2.heic", "notes.txt", "README", ".hidden.heic"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    code, _, err = mien(tmp_path)
+    assert code == 66
+    assert "4 files of other kinds passed over (2 .heic, 1 " in err
+
+
+def test_the_smallest_face_that_is_looked_for_can_be_set(mien):
+    found = [
+        len(objects(mien(GRACE, "--format", "json", *options)[1])[0]["faces"])
+        for options in ((), ("--min-face", "0.08"), ("--min-face", "0.9"))
+    ]
+    assert found == [1, 1, 0]
+    for wrong in ("0", "1.5", "nan", "small"):
+        code, _, err = mien(GRACE, f"--min-face={wrong}")
+        assert code == 64
+        assert "expected a number from 0.01 to 1" in err
+
+
+def test_help_tells_the_smallest_face_that_run_looks_for_too(mien):
+    _, said, _ = mien("--help")
+    assert f"picture's height ({DetectorConfig().min_face:g})" in " ".join(said.split())
 
 
 def test_a_name_that_the_system_cannot_take_is_a_missing_input(tmp_path, mien):

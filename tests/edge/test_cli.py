@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,9 @@ import edge
 from edge.camera import KINDS
 from edge.cli import RUN_EXAMPLES, main, make_parser
 from edge.config import load_config
+
+HOPPER = Path(edge.__file__).parent / "samples/grace_hopper.jpg"
+FOREIGN = Path(__file__).parent / "models/grey_int8_logits.tflite"
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +89,32 @@ def test_options_are_configuration_keys(tmp_path, monkeypatch):
     assert (str(config.log.path), str(config.model.path), config.model.labels) == ("l.jsonl", "m.tflite", ("a", "b"))
     assert (config.device.name, config.mqtt.url) == ("hall", "mqtt://from-the-environment")
     assert str(rest["annotate"]) == "out"
+
+
+@pytest.mark.parametrize("command", [["run", "--source", "synthetic:seconds=0.1"], ["classify", str(HOPPER)]])
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("a,b,c,d,e,f,a", "label 'a' stands twice"),
+        ("a,,b", "label 2 is empty"),
+        ("a", "1 labels"),
+        ("", "1 labels"),
+        ("a,b", "2 labels for 7 outputs"),
+    ],
+)
+def test_wrong_labels_on_the_command_line_are_wrong_usage(command, labels, said, capsys):
+    assert main([*command, "--model", str(FOREIGN), "--labels", labels]) == 64
+    error = capsys.readouterr().err
+    assert "--labels" in error
+    assert said in error
+
+
+def test_wrong_labels_in_the_configuration_are_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_MODEL_PATH", str(FOREIGN))
+    monkeypatch.setenv("MIEN_MODEL_LABELS", "a,b")
+    assert main(["run", "--source", "synthetic:seconds=0.1"]) == 65
+    monkeypatch.setenv("MIEN_MODEL_LABELS", "a")
+    assert main(["run", "--source", "synthetic:seconds=0.1"]) == 78
 
 
 def test_no_option_means_the_default(monkeypatch):
