@@ -16,8 +16,8 @@ FORMATS = ("table", "json", "csv")
 
 EPILOG = """\
 Every face gets the label with the highest score, or 'uncertain' where that score is below the model's threshold for
-it. A file that cannot be read does not stop the others; all that failed are listed at the end, on standard error. The configuration file
-and MIEN_... are for 'mien run'; here only the options count.
+it. A file that cannot be read does not stop the others; all that failed are listed at the end, on standard error.
+The configuration file and MIEN_... are for 'mien run'; here only the options count.
 
 formats:
   table   for reading: one line a face
