@@ -14,7 +14,7 @@ from typing import Any
 from edge import __version__
 from edge.commandline import Parser, guarded
 from edge.errors import BadDataError, OutputError
-from trainer.cli import DATA_HELP, load, require_keras, whole
+from trainer.cli import DATA_HELP, load, number, progress_bar, require_keras, whole
 
 EPILOG = """examples:
   mien-export convert runs/mien/model.keras --data fer2013.csv --out mien.tflite
@@ -74,6 +74,14 @@ def _parser() -> Parser:
     verify.add_argument(
         "--size", type=whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
     )
+    verify.add_argument(
+        "--min-agreement", type=number(0, 100), metavar="PERCENT",
+        help="end with 1 where float and int8 call fewer faces the same",
+    )  # fmt: skip
+    verify.add_argument(
+        "--max-difference", type=number(0, 100), metavar="POINTS",
+        help="end with 1 where their accuracies are further apart",
+    )  # fmt: skip
     verify.add_argument("--record", action="store_true", help="write the figures into the .tflite's mien.json")
     verify.add_argument("--json", action="store_true", help="print JSON instead of text")
 
@@ -93,9 +101,15 @@ def _convert(args: argparse.Namespace) -> int:
 
     refuse_unwritable(args.out)
     dataset = clean(load(args.data, size=args.size))
-    content = convert(
-        args.network, dataset, name=args.name, calibration=args.calibration, seed=args.seed, command=_repeatable(args)
-    )
+    with progress_bar(f"converting {args.network.name}", at_once=True):
+        content = convert(
+            args.network,
+            dataset,
+            name=args.name,
+            calibration=args.calibration,
+            seed=args.seed,
+            command=_repeatable(args),
+        )
     write_model(args.out, content)
     print(f"{args.out}: {len(content) / 1e6:.2f} MB, full int8; see how it does with: mien-export verify")
     return 0
@@ -110,7 +124,8 @@ def _verify(args: argparse.Namespace) -> int:
     if recording:
         refuse_unwritable(args.model)
     dataset = load(args.data, size=args.size)
-    result = verification.verify(args.network, args.model, dataset)
+    with progress_bar(f"verifying {args.model.name}", at_once=True) as progress:
+        result = verification.verify(args.network, args.model, dataset, progress=progress)
     print(json.dumps({"data": dataset.name, **result.to_dict()}) if args.json else verification.as_text(result))
     if recording:
         flatbuffer, content = recording
@@ -118,7 +133,10 @@ def _verify(args: argparse.Namespace) -> int:
         content["accuracy"] = result.to_dict() | {"data": dataset.name, "command": command}
         write_model(args.model, metadata.pack(flatbuffer, content))
         print(f"{args.model}: figures recorded", file=sys.stderr)
-    return 0
+    missed = verification.shortfalls(result, min_agreement=args.min_agreement, max_difference=args.max_difference)
+    for line in missed:
+        print(f"{args.model}: {line}", file=sys.stderr)
+    return 1 if missed else 0
 
 
 def _card(args: argparse.Namespace) -> int:

@@ -57,16 +57,6 @@ def pack(tflite: bytes, card: Mapping[str, Any]) -> bytes:
     return packed
 
 
-def unpack(data: bytes) -> tuple[bytes, dict[str, Any] | None]:
-    """A model file's flatbuffer and its card; None where it has no card.
-
-    Raises:
-        BadDataError: the file is damaged.
-    """
-    file = parse_model_file(data, "the model")
-    return file.flatbuffer, None if file.card is None else dict(file.card.content)
-
-
 def strip(data: bytes) -> bytes:
     """A model file without what is appended to it.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.datasets import Dataset
 from trainer.evaluation import Evaluation, evaluate, network_logits
+from trainer.readers import Progress
 
 CHECKED = ("validation", "test")
 
@@ -61,18 +62,28 @@ class Verification:
         }
 
 
-def verify(keras_path: Path, tflite_path: Path, dataset: Dataset) -> Verification:
+def verify(keras_path: Path, tflite_path: Path, dataset: Dataset, *, progress: Progress | None = None) -> Verification:
     """Run both networks over the validation and the test split.
+
+    `progress` is told of faces done, by either network, and their number.
 
     Raises:
         BadDataError, InputNotFoundError: a file is not what it should be, or does not fit the data set.
     """
     comparisons, int8 = {}, {}
     rights_and_sames = []
+    total, before = 2 * sum(len(dataset.split(name)) for name in CHECKED), 0
+
+    def report(done: int, _: int) -> None:
+        if progress:
+            progress(before + done, total)
+
     for name in CHECKED:
         split = dataset.split(name)
-        exact = network_logits(keras_path, split, dataset.labels).argmax(axis=1)
-        logits = network_logits(tflite_path, split, dataset.labels)
+        exact = network_logits(keras_path, split, dataset.labels, progress=report).argmax(axis=1)
+        before += len(split)
+        logits = network_logits(tflite_path, split, dataset.labels, progress=report)
+        before += len(split)
         quantized = logits.argmax(axis=1)
         table = np.stack([exact == split.labels, quantized == split.labels, exact == quantized])
         rights_and_sames.append(table)
@@ -87,6 +98,26 @@ def _compare(table: NDArray[np.bool_], without_copies: float | None = None) -> C
     """`table` is `bool[3, n]`: float right, int8 right, both the same."""
     float_accuracy, int8_accuracy, agreement = table.mean(axis=1).tolist()
     return Comparison(table.shape[1], float_accuracy, int8_accuracy, agreement, without_copies)
+
+
+def shortfalls(result: Verification, *, min_agreement: float | None, max_difference: float | None) -> list[str]:
+    """What of the demands both splits together miss, a sentence each.
+
+    Args:
+        result: what was counted.
+        min_agreement: least share of images that both call the same, in percent; None: any.
+        max_difference: by how many points the accuracies may differ, up or down; None: any.
+    """
+    together = result.comparisons["together"]
+    missed = []
+    if min_agreement is not None and 100 * together.agreement < min_agreement:
+        missed.append(
+            f"float and int8 agree on {100 * together.agreement:.3f} %, under --min-agreement {min_agreement:g}"
+        )
+    # Rounded, lest a difference of just so many points fall to the last bit of a float.
+    if max_difference is not None and round(abs(together.difference), 9) > max_difference:
+        missed.append(f"int8 differs by {together.difference:+.3f} points, over --max-difference {max_difference:g}")
+    return missed
 
 
 def as_text(result: Verification) -> str:

@@ -247,7 +247,7 @@ def load(source: Path, *, size: int, cache: bool = True) -> Dataset:
     """
     from trainer import datasets
 
-    with _reading(source) as progress:
+    with progress_bar(f"reading {source.name}") as progress:
         dataset = datasets.load_dataset(source, size=size, cache=cache, progress=progress)
     if dataset.warning:
         print(f"warning: {dataset.warning}", file=sys.stderr)
@@ -255,22 +255,34 @@ def load(source: Path, *, size: int, cache: bool = True) -> Dataset:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[Progress]:
-    """A progress bar on stderr that appears with the first report, so that cached data shows none."""
+def progress_bar(what: str, *, at_once: bool = False) -> Iterator[Progress]:
+    """A bar on stderr where that is a terminal, gone when done.
+
+    Args:
+        what: is being done.
+        at_once: show it from the start, moving without a measure, and not only with the first report.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    bar = Bar(console=Console(stderr=True), transient=True)
-    task = bar.add_task(f"reading {path.name}", total=None)
+    # A stderr of its own: TensorFlow's converter has the process's turned away meanwhile.
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w") as terminal:
+        bar = Bar(console=Console(file=terminal), transient=True)
+        task = bar.add_task(what, total=None)
 
-    def report(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total)
+        def report(done: int, total: int) -> None:
+            bar.start()
+            bar.update(task, completed=done, total=total)
 
-    try:
-        yield report
-    finally:
-        bar.stop()
+        if at_once:
+            bar.start()
+        try:
+            yield report
+        finally:
+            bar.stop()
 
 
 def require_keras() -> None:

@@ -14,6 +14,7 @@ from edge.crop import scale_pixels
 from edge.errors import BadDataError
 from trainer import keras_file
 from trainer.datasets import Split
+from trainer.readers import Progress
 
 if TYPE_CHECKING:
     from edge.model import Model
@@ -68,8 +69,12 @@ class Evaluation:
         }
 
 
-def network_logits(path: Path, split: Split, labels: tuple[str, ...], *, batch: int = 256) -> NDArray[np.float32]:
+def network_logits(
+    path: Path, split: Split, labels: tuple[str, ...], *, batch: int = 256, progress: Progress | None = None
+) -> NDArray[np.float32]:
     """Logits `float32[n, n_labels]` of a `.keras` or `.tflite` network on `split`.
+
+    `progress` is told of faces done and their number; of a `.keras` network's only at the end.
 
     Raises:
         BadDataError: the network's labels or size are not the data set's.
@@ -79,18 +84,25 @@ def network_logits(path: Path, split: Split, labels: tuple[str, ...], *, batch: 
 
         model = open_model(path)
         refuse_mismatch(path, model.labels, labels, model.input_size, split.images.shape[1], len(model.labels))
-        return tflite_logits(model, split)
+        return tflite_logits(model, split, progress)
     network, card = keras_file.load_network(path)
     known = tuple(card.get("labels", labels))
     refuse_mismatch(path, known, labels, network.input_shape[1], split.images.shape[1], network.output_shape[-1])
     images = scale_pixels(split.images)[..., np.newaxis]
     logits: NDArray[np.float32] = np.asarray(network.predict(images, batch_size=batch, verbose=0), dtype=np.float32)
+    if progress:
+        progress(len(split), len(split))
     return logits
 
 
-def tflite_logits(model: Model, split: Split) -> NDArray[np.float32]:
+def tflite_logits(model: Model, split: Split, progress: Progress | None = None) -> NDArray[np.float32]:
     """Logits `float32[n, n_labels]` of an opened TFLite model, one face after the other as on the Pi."""
-    return np.stack([model.logits(image) for image in split.images])
+    logits = []
+    for number, image in enumerate(split.images, start=1):
+        logits.append(model.logits(image))
+        if progress and (number % 32 == 0 or number == len(split)):
+            progress(number, len(split))
+    return np.stack(logits)
 
 
 def refuse_mismatch(

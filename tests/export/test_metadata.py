@@ -10,7 +10,7 @@ from edge.errors import BadDataError
 from edge.interpreter import make_interpreter
 from edge.model import Model
 from edge.modelfile import parse_model_file
-from export.metadata import add_self_test, pack, self_test_face, strip, unpack
+from export.metadata import add_self_test, pack, self_test_face, strip
 
 MODELS = Path(__file__).parents[1] / "edge" / "models"
 GREY = (MODELS / "grey_int8_logits.tflite").read_bytes()
@@ -32,9 +32,10 @@ def test_packing_adds_labels_and_card_and_leaves_the_model_as_it_was():
         assert archive.namelist() == ["labels.txt", "mien.json"]
         assert archive.testzip() is None
         assert archive.read("labels.txt").decode().splitlines() == LABELS
-    flatbuffer, card = unpack(packed)
-    assert flatbuffer == GREY
-    assert card is not None
+    file = parse_model_file(packed, "m")
+    assert file.flatbuffer == GREY
+    assert file.card is not None
+    card = file.card.content
     assert card["schema"] == "mien/model/1"
     assert {key: card[key] for key in CARD} == CARD
     assert card["tflite"]["bytes"] == len(GREY)
@@ -47,7 +48,7 @@ def test_packing_twice_gives_the_same_bytes():
 def test_packing_again_replaces_what_was_packed():
     assert pack(pack(GREY, CARD | {"name": "older"}), CARD) == pack(GREY, CARD)
     assert strip(pack(GREY, CARD)) == GREY
-    assert unpack(GREY) == (GREY, None)
+    assert strip(GREY) == GREY
 
 
 def test_the_interpreter_does_not_mind_the_zip():

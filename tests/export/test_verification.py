@@ -1,7 +1,12 @@
 """Float against int8: the figures are those counted by hand, and may be kept in the model."""
 
+import contextlib
 import json
+import os
+import pty
 import shutil
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +20,8 @@ from edge.model import open_model
 from edge.modelfile import read_model_file
 from export.cli import main
 from export.conversion import refuse_unwritable
+from export.verification import Comparison, Verification, shortfalls
+from export.verification import verify as count
 from trainer.datasets import load_dataset
 from trainer.keras_file import load_network
 
@@ -113,6 +120,62 @@ def test_a_card_without_figures_claims_none_and_comes_as_json_too(model, capsys)
     assert "How good it is" not in capsys.readouterr().out
     assert main(["card", str(model), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["schema"] == "mien/model/1"
+
+
+def test_a_demand_that_is_missed_ends_with_1_and_a_line_that_says_which(exported, model, capsys):
+    assert verify(exported, model, "--json") == 0
+    together = json.loads(capsys.readouterr().out)["together"]
+    agreement, apart = 100 * together["agreement"], abs(together["difference_points"])
+    assert 0 < agreement < 99
+    assert verify(exported, model, "--min-agreement", f"{agreement - 0.1}", "--max-difference", f"{apart + 0.01}") == 0
+    assert capsys.readouterr().err == ""
+    assert verify(exported, model, "--min-agreement", f"{agreement + 0.1}", "--max-difference", f"{apart + 0.01}") == 1
+    said = capsys.readouterr()
+    assert f"mien.tflite: float and int8 agree on {agreement:.3f} %, under --min-agreement" in said.err
+    assert "together" in said.out
+    assert len(said.err.splitlines()) == 1
+
+
+def of_both(float_accuracy: float, int8_accuracy: float, agreement: float) -> Verification:
+    return Verification({"together": Comparison(1000, float_accuracy, int8_accuracy, agreement)}, {})
+
+
+@pytest.mark.parametrize(("int8", "missed"), [(0.665, 0), (0.675, 0), (0.664, 1), (0.676, 1)])
+def test_half_a_point_up_or_down_is_half_a_point(int8, missed):
+    found = shortfalls(of_both(0.67, int8, 0.9), min_agreement=90, max_difference=0.5)
+    assert len(found) == missed
+    assert all("over --max-difference 0.5" in line for line in found)
+
+
+def test_on_a_terminal_a_bar_shows_how_far_it_is_and_leaves_when_done(exported, model, monkeypatch, capsys):
+    screen, terminal = pty.openpty()
+    seen: list[bytes] = []
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):  # the terminal's end
+            while piece := os.read(screen, 4096):
+                seen.append(piece)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with os.fdopen(terminal, "w") as stderr, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stderr)
+        patch.setenv("TERM", "xterm")
+        assert verify(exported, model) == 0
+    watcher.join(10)
+    os.close(screen)
+    shown = b"".join(seen).decode()
+    assert "verifying mien.tflite" in shown
+    assert "%" in shown
+    assert "verifying" not in capsys.readouterr().out
+
+
+def test_the_bar_runs_to_its_end_over_both_networks_and_splits(exported, model):
+    told = []
+    count(exported.keras, model, load_dataset(exported.data, size=32), progress=lambda *call: told.append(call))
+    assert told == sorted(told)
+    assert len(told) > 8
+    assert told[-1] == (560, 560)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
