@@ -291,7 +291,6 @@ print(refused)
     assert int(done.stdout) > 200
 
 
-@pytest.mark.skipif(not SHIPPED.exists(), reason="the shipped model is not in this checkout")
 def test_the_shipped_model_passes_its_self_test_and_is_small():
     model = open_model()
     assert model.labels == LABELS

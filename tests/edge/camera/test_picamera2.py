@@ -110,7 +110,7 @@ def test_old_captures_are_not_queued_and_size_and_rate_are_asked_for(fake):
 
 def test_the_time_is_that_of_the_exposure(fake):
     with open_camera("picamera2") as camera:
-        assert 0.015 < time.monotonic() - camera.read().time < 1.0
+        assert 0.015 < time.monotonic() - camera.read().time < 5.0
 
 
 def test_a_time_stamp_that_is_garbage_is_replaced_by_now(fake):
