@@ -22,6 +22,8 @@ INSTALL_ADVICE = (
     "sudo apt install python3-picamera2, and make the virtual environment with: python3 -m venv --system-site-packages"
 )
 
+NUMPY_ADVICE = "on Bookworm, install Mien with the extra that fits apt's numpy 1: pip install '.[tflite-runtime]'"
+
 
 class PiCamera(Camera):
     """A camera on the Pi's ribbon cable.
@@ -141,8 +143,8 @@ def _open(spec: str, index: int) -> Any:  # picamera2 has no types
         raise CameraError(f"{spec}: the system's picamera2 is not there ({error}); {INSTALL_ADVICE}") from None
     except (ImportError, ValueError) as error:  # ValueError: built against another numpy
         raise CameraError(
-            f"{spec}: the system's picamera2 does not load ({error}); a numpy from pip beside it is the usual cause "
-            "(pip uninstall numpy opencv-python-headless, then use apt's python3-opencv)"
+            f"{spec}: the system's picamera2 does not load ({error}); the usual cause is a numpy from pip that "
+            f"is newer than apt's; {NUMPY_ADVICE}"
         ) from None
     try:
         found = len(Picamera2.global_camera_info())

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -170,3 +171,13 @@ def test_without_the_systems_picamera2_the_message_says_how_to_get_it(monkeypatc
     monkeypatch.setitem(sys.modules, "picamera2", None)
     with pytest.raises(CameraError, match=r"apt install python3-picamera2.*--system-site-packages"):
         open_camera("picamera2")
+
+
+def test_a_picamera2_that_does_not_load_beside_pips_numpy_is_answered_with_the_readmes_remedy(monkeypatch, tmp_path):
+    (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "picamera2", raising=False)
+    with pytest.raises(CameraError, match=r"numpy\.dtype size changed.*on Bookworm.*pip install '\.\[") as caught:
+        open_camera("picamera2")
+    remedy = str(caught.value).rpartition("pip install ")[2]
+    assert f"on Bookworm: {remedy}" in (Path(__file__).parents[3] / "README.md").read_text()
