@@ -13,10 +13,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from edge.errors import BadDataError, InputNotFoundError, UnavailableError
+from edge.errors import BadDataError, InputNotFoundError, UnavailableError, UsageError
 
 BACKBONES = {"mobilenet_v1": keras.applications.MobileNet, "mobilenet_v2": keras.applications.MobileNetV2}
 _STEMS = {"mobilenet_v1": "conv1", "mobilenet_v2": "Conv1"}
+_IMAGENET_WIDTHS = {"mobilenet_v1": (0.25, 0.5, 0.75, 1.0), "mobilenet_v2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
+"""The width multipliers that Keras has ImageNet weights for."""
 IMAGENET = "imagenet"
 SCRATCH = "none"
 
@@ -40,6 +42,7 @@ def build_network(
         marked by the name `backbone` of the nested model.
 
     Raises:
+        UsageError: there are no ImageNet weights of that width.
         InputNotFoundError, BadDataError: the weights file is not there or does not fit.
         UnavailableError: the weights cannot be downloaded from here.
     """
@@ -66,6 +69,12 @@ def _pretrained(backbone: str, width: float, weights: str) -> keras.Model:
     if weights == SCRATCH:
         return build(weights=None, **kind)
     if weights == IMAGENET:
+        if width not in _IMAGENET_WIDTHS[backbone]:
+            widths = ", ".join(f"{known:g}" for known in _IMAGENET_WIDTHS[backbone])
+            raise UsageError(
+                f"--width {width:g}: ImageNet weights for {backbone} exist for widths {widths} alone; "
+                "choose one of these, name a file with --weights PATH, or start from nothing with --weights none"
+            )
         try:
             return build(weights=IMAGENET, **kind)
         except Exception as error:  # Keras raises a bare Exception when a download fails

@@ -9,8 +9,10 @@ pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 import h5py
 import keras
+from keras.src.utils import file_utils
 
-from edge.errors import BadDataError, InputNotFoundError
+from edge.errors import BadDataError, InputNotFoundError, UnavailableError, UsageError
+from trainer import backbones
 from trainer.backbones import BACKBONES, build_network, set_backbone_trainable
 
 pytestmark = pytest.mark.trainer
@@ -101,6 +103,26 @@ def test_with_the_backbone_frozen_only_the_head_learns():
     assert [weight.path.split("/")[0] for weight in network.trainable_weights] == ["logits", "logits"]
     set_backbone_trainable(network, True)
     assert len(network.trainable_weights) > 80
+
+
+@pytest.mark.parametrize(
+    ("backbone", "width", "known"),
+    [("mobilenet_v1", 0.6, "0.25, 0.5, 0.75, 1 alone"), ("mobilenet_v2", 0.25, "0.35, 0.5, 0.75, 1, 1.3, 1.4 alone")],
+)
+def test_a_width_without_imagenet_weights_is_wrong_usage_and_the_known_ones_are_named(backbone, width, known):
+    with pytest.raises(UsageError, match=f"--width {width}: .* exist for widths {known}"):
+        build(backbone, width=width, weights="imagenet")
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_width_that_is_named_is_one_that_keras_takes(backbone, monkeypatch):
+    def refuse(*_, **__):
+        raise ConnectionError("no network")  # Keras asks for the download once it has taken the width
+
+    monkeypatch.setattr(file_utils, "get_file", refuse)
+    for width in backbones._IMAGENET_WIDTHS[backbone]:
+        with pytest.raises(UnavailableError, match="cannot be downloaded"):
+            build(backbone, width=width, weights="imagenet")
 
 
 def test_weights_that_are_not_there_are_named(tmp_path):
