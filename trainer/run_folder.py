@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -31,17 +32,22 @@ class RunState:
         self.folder = folder
         self.best_path = folder / "model.keras"
         self.history: list[dict[str, Any]] = []
-        asked = {
-            "settings": asdict(settings),
-            "labels": list(dataset.labels),
-            "images": {name: len(dataset.split(name)) for name in ("train", "validation", "test")},
-        }
-        asked = json.loads(json.dumps(asked))
         try:
+            asked = {
+                "settings": asdict(settings) | {"weights": _weights_identity(settings.weights)},
+                "labels": list(dataset.labels),
+                "images": {name: len(dataset.split(name)) for name in ("train", "validation", "test")},
+                "training_data": _data_digest(dataset),
+            }
+            asked = json.loads(json.dumps(asked))
             folder.mkdir(parents=True, exist_ok=True)
             run = folder / "run.json"
             if run.exists():
-                self._refuse_other(run, _read_json(run, dict), asked)
+                before = _read_json(run, dict)
+                if "training_data" not in before:  # begun before content was compared: then by path and counts
+                    del asked["training_data"]
+                    asked["settings"]["weights"] = settings.weights
+                self._refuse_other(run, before, asked)
             else:
                 replace_text(run, json.dumps(asked, indent=2))
             if self._history_path.exists():
@@ -59,7 +65,7 @@ class RunState:
             key = changed[0]
             raise BadDataError(
                 f"{path}: this run was begun with {key} = {old.get(key)}, not {new.get(key)}; "
-                "go on with the same settings, or name another --out"
+                "go on with the same settings and data, or name another --out"
             )
 
     @property
@@ -123,6 +129,24 @@ class RunState:
         """True where the last `patience` epochs brought nothing. 0 never stops."""
         scores = [epoch["val_accuracy"] for epoch in self.history]
         return bool(patience and scores and len(scores) - 1 - int(np.argmax(scores)) >= patience)
+
+
+def _weights_identity(weights: str) -> str:
+    """A weights file by its content, since its path depends on the folder that the command is given in."""
+    path = Path(weights)
+    if not path.is_file():
+        return weights
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _data_digest(dataset: Dataset) -> str:
+    """Of all that decides the curve: images and labels to train and to choose on, in their order."""
+    digest = hashlib.sha256()
+    for split in (dataset.train, dataset.validation):
+        digest.update(np.ascontiguousarray(split.images).data)
+        digest.update(np.ascontiguousarray(split.labels).data)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _read_json(path: Path, kind: type) -> Any:

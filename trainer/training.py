@@ -126,7 +126,6 @@ def fit(
         OutputError: the folder cannot be written.
     """
     keras.utils.set_random_seed(settings.seed)
-    state = RunState(folder, settings, dataset)
     network = build_network(
         settings.backbone,
         labels=len(dataset.labels),
@@ -136,6 +135,7 @@ def fit(
         stem_stride=settings.stem_stride,
         weights=settings.weights,
     )
+    state = RunState(folder, settings, dataset)  # once the weights are known to be there: a typo begins no run
     card = _card(dataset, settings, network, source, command)
     model = _with_augmentation(network, settings)
     steps = math.ceil(len(dataset.train) / settings.batch)

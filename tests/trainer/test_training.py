@@ -17,8 +17,9 @@ pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 import h5py
 
-from edge.errors import BadDataError, OutputError
+from edge.errors import BadDataError, InputNotFoundError, OutputError
 from trainer import keras_file, run_folder, training
+from trainer.backbones import build_network
 from trainer.datasets import Dataset
 from trainer.training import FaceBatches, Settings, label_weights
 
@@ -208,7 +209,9 @@ def test_a_finished_run_is_left_as_it_is(drawn, uninterrupted):
     ],
 )
 def test_other_settings_in_the_same_folder_are_refused_by_name(drawn, uninterrupted, settings, key):
-    with pytest.raises(BadDataError, match=rf"run\.json: this run was begun with {key}; go on with the same"):
+    with pytest.raises(
+        BadDataError, match=rf"run\.json: this run was begun with {key}; go on with the same settings and data"
+    ):
         fit(drawn, settings, uninterrupted)
 
 
@@ -216,6 +219,47 @@ def test_other_data_in_the_same_folder_is_refused(drawn, uninterrupted):
     fewer = replace(drawn, train=drawn.train.where(drawn.train.rows < 60))
     with pytest.raises(BadDataError, match=r"begun with images\.train = 70, not 60"):
         fit(fewer, SETTINGS, uninterrupted)
+
+
+@pytest.mark.parametrize("name", ["train", "validation"])
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_as_many_other_images_or_labels_in_the_same_folder_are_refused(drawn, uninterrupted, name, part):
+    split = drawn.split(name)
+    changed = getattr(split, part).copy()
+    changed[3] = (changed[3] + 1) % 7
+    with pytest.raises(BadDataError, match=r"begun with training_data = sha256:\w+, not sha256:\w+; go on with"):
+        fit(replace(drawn, **{name: replace(split, **{part: changed})}), SETTINGS, uninterrupted)
+
+
+def test_a_weights_file_is_known_by_what_it_holds_wherever_it_lies(drawn, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "no_top.h5").write_bytes(b"weights")
+    run_folder.RunState(tmp_path / "run", replace(SETTINGS, weights=str(tmp_path / "here" / "no_top.h5")), drawn)
+    monkeypatch.chdir(tmp_path / "here")
+    run_folder.RunState(tmp_path / "run", replace(SETTINGS, weights="no_top.h5"), drawn)
+    Path("no_top.h5").write_bytes(b"others")
+    with pytest.raises(BadDataError, match=r"begun with settings\.weights = sha256:"):
+        run_folder.RunState(tmp_path / "run", replace(SETTINGS, weights="no_top.h5"), drawn)
+
+
+def test_a_run_begun_before_content_was_compared_goes_on_by_path_and_counts(drawn, tmp_path):
+    settings = replace(SETTINGS, weights=str(tmp_path / "no_top.h5"))
+    Path(settings.weights).write_bytes(b"weights")
+    run_folder.RunState(tmp_path, settings, drawn)
+    older = json.loads((tmp_path / "run.json").read_text())
+    del older["training_data"]
+    older["settings"]["weights"] = settings.weights
+    (tmp_path / "run.json").write_text(json.dumps(older))
+    run_folder.RunState(tmp_path, settings, drawn)
+    with pytest.raises(BadDataError, match=r"settings\.seed"):
+        run_folder.RunState(tmp_path, replace(settings, seed=2), drawn)
+
+
+def test_weights_that_are_not_there_begin_no_run(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "build_network", build_network)
+    with pytest.raises(InputNotFoundError, match=r"typo\.h5"):
+        fit(drawn, replace(SETTINGS, weights=str(tmp_path / "typo.h5"), width=0.25), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
