@@ -61,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="table", help="how results are printed (table)")
     parser.add_argument(
-        "--annotate", type=Path, metavar="DIR", help="write annotated pictures, and videos as .mp4, into this folder"
+        "--annotate",
+        type=Path,
+        metavar="DIR",
+        help="write annotated pictures, and videos as .mp4, into this folder; only annotated ones are ever replaced",
     )
     parser.add_argument(
         "--model", type=Path, metavar="FILE", help="a .tflite classifier (the one that comes with Mien)"
