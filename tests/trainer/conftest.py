@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -32,6 +33,70 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def faces() -> Callable[[int, int, int], tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     return draw_faces
+
+
+@pytest.fixture(scope="session")
+def sample() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """21 faces of FER2013's size with labels and usage, seven a split."""
+    return *draw_faces(21, 48, 0), np.repeat([0, 1, 2], 7)
+
+
+@pytest.fixture(scope="session")
+def csv_rows() -> Callable[..., list[str]]:
+    """Makes rows of `fer2013.csv` from images, labels and usage."""
+
+    def make(images: NDArray[np.uint8], labels: NDArray[np.int64], usage: NDArray[np.int64]) -> list[str]:
+        return [
+            f"{label},{' '.join(map(str, image.ravel()))},{('Training', 'PublicTest', 'PrivateTest')[split]}"
+            for image, label, split in zip(images, labels, usage, strict=True)
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_csv() -> Callable[..., Path]:
+    """Writes rows below a header, FER2013's unless another is given."""
+
+    def write(path: Path, rows: Sequence[str], header: str = "emotion,pixels,Usage") -> Path:
+        path.write_text("\n".join([header, *rows]) + "\n")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def fer2013(sample, tmp_path: Path, csv_rows, write_csv) -> Path:
+    """The sample as `fer2013.csv`."""
+    return write_csv(tmp_path / "fer2013.csv", csv_rows(*sample))
+
+
+@pytest.fixture(scope="session")
+def make_folders() -> Callable[[Path, Sequence[str], int], None]:
+    """Writes `count` pictures of 32 px for each label, in a folder with the label's name."""
+
+    def make(root: Path, labels: Sequence[str], count: int) -> None:
+        images, _ = draw_faces(count * len(labels), 32, 1)
+        for number, image in enumerate(images):
+            folder = root / labels[number % len(labels)]
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{number}.png"), image)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def assert_same() -> Callable[[Dataset, Dataset], None]:
+    """Compares two data sets image by image."""
+
+    def compare(one: Dataset, other: Dataset) -> None:
+        assert one.labels == other.labels
+        for name in ("train", "validation", "test"):
+            np.testing.assert_array_equal(one.split(name).images, other.split(name).images)
+            np.testing.assert_array_equal(one.split(name).labels, other.split(name).labels)
+            np.testing.assert_array_equal(one.split(name).rows, other.split(name).rows)
+
+    return compare
 
 
 @pytest.fixture(scope="session")
