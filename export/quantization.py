@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,8 @@ def quantize(network: Any, faces: NDArray[np.uint8]) -> bytes:
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.int8
     converter.inference_output_type = tf.int8
-    with _captured_stderr() as chatter:
+    # Keras prints what it hands to the converter on standard output, which is for our results.
+    with _captured_stderr() as chatter, contextlib.redirect_stdout(sys.stderr):
         try:
             flatbuffer: bytes = converter.convert()
         except Exception as error:  # the converter raises bare Exceptions of many kinds
