@@ -32,8 +32,6 @@ EPILOG = """examples:
 The backend is Keras's choice: KERAS_BACKEND=tensorflow (default), jax or torch."""
 
 DATA_HELP = "fer2013.csv, icml_face_data.csv, an .npz, or a folder of images (train/angry/*.png or angry/*.png)"
-
-
 NO_CACHE_HELP = "parse a CSV anew; its images are else kept for the next time, for you alone, in ~/.cache/mien"
 
 
