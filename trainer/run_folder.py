@@ -43,11 +43,7 @@ class RunState:
             folder.mkdir(parents=True, exist_ok=True)
             run = folder / "run.json"
             if run.exists():
-                before = _read_json(run, dict)
-                if "training_data" not in before:  # begun before content was compared: then by path and counts
-                    del asked["training_data"]
-                    asked["settings"]["weights"] = settings.weights
-                self._refuse_other(run, before, asked)
+                self._refuse_other(run, _read_json(run, dict), asked)
             else:
                 replace_text(run, json.dumps(asked, indent=2))
             if self._history_path.exists():

@@ -242,19 +242,6 @@ def test_a_weights_file_is_known_by_what_it_holds_wherever_it_lies(drawn, tmp_pa
         run_folder.RunState(tmp_path / "run", replace(SETTINGS, weights="no_top.h5"), drawn)
 
 
-def test_a_run_begun_before_content_was_compared_goes_on_by_path_and_counts(drawn, tmp_path):
-    settings = replace(SETTINGS, weights=str(tmp_path / "no_top.h5"))
-    Path(settings.weights).write_bytes(b"weights")
-    run_folder.RunState(tmp_path, settings, drawn)
-    older = json.loads((tmp_path / "run.json").read_text())
-    del older["training_data"]
-    older["settings"]["weights"] = settings.weights
-    (tmp_path / "run.json").write_text(json.dumps(older))
-    run_folder.RunState(tmp_path, settings, drawn)
-    with pytest.raises(BadDataError, match=r"settings\.seed"):
-        run_folder.RunState(tmp_path, replace(settings, seed=2), drawn)
-
-
 def test_weights_that_are_not_there_begin_no_run(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "build_network", build_network)
     with pytest.raises(InputNotFoundError, match=r"typo\.h5"):
