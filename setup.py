@@ -62,7 +62,6 @@ setup(
         ]
     },
     classifiers=[
-        "License :: OSI Approved :: MIT License",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
