@@ -53,10 +53,18 @@ def _origin(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("started from", told("pretraining")),
         ("seed", told("seed")),
         ("selected", f"epoch {chosen['epoch']}, the best on the validation split" if chosen else "not told"),
+        ("batch norm", _batch_norm(chosen) if chosen else "not told"),
         ("trained by", f"`{told('command')}`"),
         ("at commit", told("commit")),
         ("exported by", f"`{told('export_command')}`"),
     ]
+
+
+def _batch_norm(chosen: Mapping[str, Any]) -> str:
+    if "batch_norm" not in chosen:
+        return "as trained"
+    before, after = chosen["validation_accuracy_before"], chosen["validation_accuracy"]
+    return f"{chosen['batch_norm']}: {before:.2%} became {after:.2%} on the validation split, in float"
 
 
 def _accuracy(accuracy: Mapping[str, Any]) -> str:

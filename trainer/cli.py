@@ -160,7 +160,7 @@ def _add_evaluate(commands: Any) -> None:
 
 def _fit(args: argparse.Namespace) -> int:
     require_keras()
-    from trainer import datasets, training
+    from trainer import datasets, keras_file, training
 
     dataset = load(args.data, size=args.size, cache=not args.no_cache)
     if not args.keep_copies:
@@ -174,10 +174,12 @@ def _fit(args: argparse.Namespace) -> int:
         command=_repeatable(args),
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    history = json.loads((args.out / "history.json").read_text(encoding="utf-8"))
-    top = max(range(len(history)), key=lambda i: history[i]["val_accuracy"])
-    accuracy = history[top]["val_accuracy"]
-    print(f"{best}: best of {len(history)} epochs is epoch {top + 1}, validation accuracy {accuracy:.2%}")
+    epochs = len(json.loads((args.out / "history.json").read_text(encoding="utf-8")))
+    chosen = keras_file.read_card(best)["selected"]
+    print(
+        f"{best}: best of {epochs} epochs is epoch {chosen['epoch']}, batch norm "
+        f"{chosen.get('batch_norm', 'as trained')}, validation accuracy {chosen['validation_accuracy']:.2%}"
+    )
     return 0
 
 

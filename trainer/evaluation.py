@@ -88,11 +88,16 @@ def network_logits(
     network, card = keras_file.load_network(path)
     known = tuple(card.get("labels", labels))
     refuse_mismatch(path, known, labels, network.input_shape[1], split.images.shape[1], network.output_shape[-1])
-    images = scale_pixels(split.images)[..., np.newaxis]
-    logits: NDArray[np.float32] = np.asarray(network.predict(images, batch_size=batch, verbose=0), dtype=np.float32)
+    logits = predict(network, split, batch=batch)
     if progress:
         progress(len(split), len(split))
     return logits
+
+
+def predict(network: Any, split: Split, *, batch: int = 256) -> NDArray[np.float32]:
+    """Logits `float32[n, n_labels]` of an opened Keras network."""
+    images = scale_pixels(split.images)[..., np.newaxis]
+    return np.asarray(network.predict(images, batch_size=batch, verbose=0), dtype=np.float32)
 
 
 def tflite_logits(model: Model, split: Split, progress: Progress | None = None) -> NDArray[np.float32]:

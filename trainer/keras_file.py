@@ -71,6 +71,12 @@ def load_network(path: Path) -> tuple[keras.Model, dict[str, Any]]:
     return network, card
 
 
+def read_card(path: Path) -> dict[str, Any]:
+    """The card alone, without loading the network; empty where another program wrote the file."""
+    with zipfile.ZipFile(path) as archive:
+        return _read_card(archive, path)
+
+
 def _read_card(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     if CARD not in archive.namelist():
         return {}

@@ -1,0 +1,49 @@
+"""Batch norm statistics for faces as they come, not as augmentation shows them.
+
+Training leaves statistics of augmented faces, gathered under weights that were still moving; the daemon's faces are
+neither augmented nor moving. Gathering them once more, with the final weights on plain training faces, costs one pass;
+it took the first shipped model from 68.0 % to 68.8 % on PublicTest (its card has both figures).
+See Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", sections 3 and 5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.crop import scale_pixels
+
+
+def reestimate(network: keras.Model, images: NDArray[np.uint8], *, batch: int = 128, seed: int = 0) -> None:
+    """Set each batch norm's mean and variance to their averages over batches of `images`, in place.
+
+    Args:
+        network: takes scaled grey faces `float32[n, size, size, 1]`. Without batch norm it stays as it is.
+        images: `uint8[n, size, size]`, training faces.
+        batch: faces in a batch; a last, smaller one is left out unless it is the only one.
+        seed: mixes the faces, which may come in an order that batches must not have.
+    """
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    order = np.random.default_rng(seed).permutation(len(images))
+    count = max(1, len(images) // batch)
+    sums: list[list[Any]] = [[0.0, 0.0] for _ in norms]
+    before = [(norm.momentum, norm.trainable) for norm in norms]
+    for norm in norms:
+        # No memory, so that each batch leaves its own statistics; a frozen norm would not look at the batch at all.
+        norm.momentum, norm.trainable = 0.0, True
+    try:
+        for number in range(count if norms else 0):
+            chosen = images[order[number * batch : (number + 1) * batch]]
+            network(scale_pixels(chosen)[..., np.newaxis], training=True)
+            for total, norm in zip(sums, norms, strict=True):
+                total[0] = total[0] + keras.ops.convert_to_numpy(norm.moving_mean)
+                total[1] = total[1] + keras.ops.convert_to_numpy(norm.moving_variance)
+        for (mean, variance), norm in zip(sums, norms, strict=True):
+            norm.moving_mean.assign(mean / count)
+            norm.moving_variance.assign(variance / count)
+    finally:
+        for (momentum, trainable), norm in zip(before, norms, strict=True):
+            norm.momentum, norm.trainable = momentum, trainable
