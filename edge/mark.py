@@ -26,7 +26,7 @@ def check_replaceable(path: Path) -> None:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); check the path and its permissions") from None
     raise OutputError(
-        f"{path} is there already, and Mien has not written it as a whole; it stays as it is: choose another name or "
+        f"{path} is there already, and Mien did not write it; it stays as it is: choose another name or "
         "folder for what is annotated, or move it away"
     )
 

@@ -75,11 +75,13 @@ class VideoRecording:
     """An MPEG-4 video that plays at the speed of life.
 
     The first two frames tell the rate. A frame that another follows late is repeated until that one is due. Pictures
-    of another size than the first are fitted into it.
+    of another size than the first are fitted into it. Until it is whole, the video lies beside its place under a name
+    of its own, so that a run that is killed leaves an earlier video alone and a later run nothing to stumble over.
     """
 
     def __init__(self, path: Path, *, live: bool) -> None:
         self._path = path
+        self._partial = path.with_name(f".{path.stem}.part{path.suffix}").absolute()
         self._live = live
         self._writer: cv2.VideoWriter | None = None
         self._first: Frame | None = None
@@ -117,26 +119,27 @@ class VideoRecording:
         self._put(self._last, 1)
         self._writer.release()
         self._last = None
-        self._mark()
-        check = cv2.VideoCapture(str(self._path.absolute()), cv2.CAP_FFMPEG)
+        check = cv2.VideoCapture(str(self._partial), cv2.CAP_FFMPEG)
         found = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
         check.release()
         if found < self._written:
             raise OutputError(
                 f"{self._path}: only {found} of {self._written} frames could be written; make room for it"
             )
+        self._finish()
 
     def _open(self) -> cv2.VideoWriter:
         codec = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(self._path.absolute()), cv2.CAP_FFMPEG, codec, self._fps, self._size)
+        writer = cv2.VideoWriter(str(self._partial), cv2.CAP_FFMPEG, codec, self._fps, self._size)
         if not writer.isOpened():
             raise OutputError(f"the video {self._path} cannot be written; check that its folder may be written to")
         return writer
 
-    def _mark(self) -> None:
+    def _finish(self) -> None:
         try:
-            with self._path.open("ab") as file:
+            with self._partial.open("ab") as file:
                 file.write(MARK)
+            self._partial.replace(self._path)
         except OSError as error:
             raise OutputError(f"{self._path}: cannot be finished ({error.strerror}); make room for it") from None
 

@@ -101,6 +101,27 @@ def test_a_video_that_did_not_reach_the_disk_is_an_error(tmp_path, monkeypatch):
     for number in range(5):
         recording.write(Frame(GRAY, number / 10, number), picture())
     (tmp_path / "full.mp4").write_bytes(b"")
-    monkeypatch.setattr(recording, "_path", tmp_path / "full.mp4")
+    monkeypatch.setattr(recording, "_partial", tmp_path / "full.mp4")
     with pytest.raises(OutputError, match="only 0 of 5"):
         recording.close()
+
+
+def begin(path, frames):
+    recording = open_recording(path, live=False)
+    for number in range(frames):
+        recording.write(Frame(GRAY, number / 10, number), picture())
+    return recording
+
+
+def test_a_run_that_is_killed_leaves_the_earlier_video_and_can_be_repeated(tmp_path):
+    path = tmp_path / "out.mp4"
+    begin(path, 3).close()
+    earlier = path.read_bytes()
+
+    killed = begin(path, 5)
+
+    assert path.read_bytes() == earlier
+    del killed
+    begin(path, 4).close()
+    assert path.read_bytes() != earlier
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mp4"]
