@@ -64,7 +64,8 @@ def _batch_norm(chosen: Mapping[str, Any]) -> str:
     if "batch_norm" not in chosen:
         return "as trained"
     before, after = chosen["validation_accuracy_before"], chosen["validation_accuracy"]
-    return f"{chosen['batch_norm']}: {before:.2%} became {after:.2%} on the validation split, in float"
+    gain = f"{before:.2%} became {after:.2%} on the validation split, in float"
+    return f"{chosen['batch_norm']}: {gain} (at commit {chosen['commit']})"
 
 
 def _accuracy(accuracy: Mapping[str, Any]) -> str:

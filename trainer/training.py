@@ -188,6 +188,7 @@ def _settle(path: Path, dataset: Dataset) -> None:
             "validation_accuracy": accuracy,
             "batch_norm": f"re-estimated on {len(dataset.train):,} plain training faces",
             "validation_accuracy_before": before,
+            "commit": _commit(),  # a run may have been begun under another
         }
         keras_file.save_network(network, card, path)
 

@@ -70,6 +70,7 @@ def test_new_statistics_are_kept_where_the_validation_split_gains_and_the_card_s
     chosen = keras_file.read_card(path)["selected"]
     assert chosen["batch_norm"] == "re-estimated on 64 plain training faces"
     assert (chosen["epoch"], chosen["validation_accuracy_before"]) == (3, -1.0)
+    assert chosen["commit"]
     assert 0 <= chosen["validation_accuracy"] <= 1
     once = path.read_bytes()
     training._settle(path, dataset)
