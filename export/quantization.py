@@ -37,25 +37,28 @@ def quantize(network: Any, faces: NDArray[np.uint8]) -> bytes:
     Raises:
         BadDataError: the network holds something that has no int8 form.
     """
+    images = np.stack([_as_the_daemon_sees(face, network.input_shape[1]) for face in faces])
+    prepared = fold_batch_norm(network)
+    equalize(prepared, images)
+    correct_biases(prepared, images)
+    return to_int8(prepared, images)
+
+
+def to_int8(network: Any, images: NDArray[np.float32]) -> bytes:
+    """Convert `network` as it stands, its ranges set by `images`, scaled faces `float32[n, size, size, 1]`.
+
+    Raises:
+        BadDataError: see `quantize`.
+    """
     import tensorflow as tf  # heavy, and only here
 
     size = network.input_shape[1]
-
-    def representative() -> Iterator[list[NDArray[np.float32]]]:
-        for face in faces:
-            whole = Box(0, 0, face.shape[1], face.shape[0])
-            yield [scale_pixels(crop_face(face, whole, size))[np.newaxis, ..., np.newaxis]]
-
-    prepared = fold_batch_norm(network)
-    images = np.concatenate([batch[0] for batch in representative()])
-    equalize(prepared, images)
-    correct_biases(prepared, images)
     # A fixed batch of one: the interpreter then plans its memory once. Fixed names: Keras counts its own up.
     inputs = tf.keras.Input((size, size, 1), batch_size=1, name="face")
-    fixed = tf.keras.Model(inputs, prepared(inputs), name="int8")
+    fixed = tf.keras.Model(inputs, network(inputs), name="int8")
     converter = tf.lite.TFLiteConverter.from_keras_model(fixed)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative
+    converter.representative_dataset = lambda: ([image[np.newaxis]] for image in images)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.int8
     converter.inference_output_type = tf.int8
@@ -69,6 +72,11 @@ def quantize(network: Any, faces: NDArray[np.uint8]) -> bytes:
                 f"{network.name}: TensorFlow cannot turn this network into full int8 ({reason})\n{chatter()}"
             ) from error
     return flatbuffer
+
+
+def _as_the_daemon_sees(face: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    whole = Box(0, 0, face.shape[1], face.shape[0])
+    return scale_pixels(crop_face(face, whole, size))[..., np.newaxis]
 
 
 def representative_faces(images: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.uint8]:

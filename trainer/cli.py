@@ -302,27 +302,22 @@ def require_keras() -> None:
 
 def whole(low: int, high: int) -> Any:
     """A type for argparse: a whole number within bounds."""
-
-    def parse(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{value} is not within {low} to {high}")
-        return value
-
-    parse.__name__ = "whole number"
-    return parse
+    return _bounded(int, "whole number", low, high)
 
 
 def number(low: float, high: float) -> Any:
     """A type for argparse: a number within bounds."""
+    return _bounded(float, "number", low, high)
 
+
+def _bounded(kind: type[int | float], name: str, low: float, high: float) -> Any:
     def parse(text: str) -> float:
-        value = float(text)
+        value = kind(text)
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{value:g} is not within {low:g} to {high:g}")
+            raise argparse.ArgumentTypeError(f"{value} is not within {low} to {high}")
         return value
 
-    parse.__name__ = "number"
+    parse.__name__ = name  # argparse says "invalid whole number value"
     return parse
 
 
