@@ -14,7 +14,7 @@ from typing import Any
 from edge import __version__
 from edge.commandline import Parser, guarded
 from edge.errors import BadDataError, OutputError
-from trainer.cli import DATA_HELP, load, number, progress_bar, require_keras, whole
+from trainer.commandline import DATA_HELP, load, number, progress_bar, require_keras, whole
 
 EPILOG = """examples:
   mien-export convert runs/mien/model.keras --data fer2013.csv --out mien.tflite

@@ -142,7 +142,7 @@ def test_faces_of_another_size_than_the_network_s_end_with_65_and_the_way_out(tr
 def test_an_image_folder_is_split_the_same_for_every_seed_and_command(tmp_path, monkeypatch, faces):
     pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
     from trainer import training
-    from trainer.cli import load
+    from trainer.commandline import load
 
     images, labels = faces(70, 32, 0)
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):

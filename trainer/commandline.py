@@ -1,0 +1,101 @@
+"""What the commands of the trainer and of the exporter share: reading a data set, progress, types of options."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from trainer.datasets import Dataset
+    from trainer.readers import Progress
+
+DATA_HELP = "fer2013.csv, icml_face_data.csv, an .npz, or a folder of images (train/angry/*.png or angry/*.png)"
+NO_CACHE_HELP = "parse a CSV anew; its images are else kept for the next time, for you alone, in ~/.cache/mien"
+
+
+def load(source: Path, *, size: int, cache: bool = True) -> Dataset:
+    """Read a data set with a progress bar, and what is strange about it, on stderr.
+
+    Who tests and who trains never depends on a run's seed: evaluation and export must find the same split again.
+    """
+    from trainer import datasets
+
+    with progress_bar(f"reading {source.name}") as progress:
+        dataset = datasets.load_dataset(source, size=size, cache=cache, progress=progress)
+    if dataset.warning:
+        print(f"warning: {dataset.warning}", file=sys.stderr)
+    return dataset
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, *, at_once: bool = False) -> Iterator[Progress]:
+    """A bar on stderr where that is a terminal, gone when done.
+
+    Args:
+        what: is being done.
+        at_once: show it from the start, moving without a measure, and not only with the first report.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    # A stderr of its own: TensorFlow's converter has the process's turned away meanwhile.
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w") as terminal:
+        bar = Bar(console=Console(file=terminal), transient=True)
+        task = bar.add_task(what, total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.start()
+            bar.update(task, completed=done, total=total)
+
+        if at_once:
+            bar.start()
+        try:
+            yield report
+        finally:
+            bar.stop()
+
+
+def require_keras() -> None:
+    """Raise UnavailableError, with the command that helps, where the trainer extra is not installed."""
+    import importlib.util
+
+    missing = [name for name in ("keras", "sklearn", "rich") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UnavailableError(f"{missing[0]} is not installed here; the trainer needs: pip install 'mien[trainer]'")
+    try:
+        import keras  # noqa: F401  # finds its backend, or not
+    except ImportError as error:
+        raise UnavailableError(
+            f"Keras finds no backend ({error}); pip install 'mien[trainer]', or set KERAS_BACKEND to jax or torch"
+        ) from error
+
+
+def whole(low: int, high: int) -> Any:
+    """A type for argparse: a whole number within bounds."""
+    return _bounded(int, "whole number", low, high)
+
+
+def number(low: float, high: float) -> Any:
+    """A type for argparse: a number within bounds."""
+    return _bounded(float, "number", low, high)
+
+
+def _bounded(kind: type[int | float], name: str, low: float, high: float) -> Any:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is not within {low} to {high}")
+        return value
+
+    parse.__name__ = name  # argparse says "invalid whole number value"
+    return parse
