@@ -14,7 +14,7 @@ from typing import Any
 from edge import __version__
 from edge.commandline import Parser, guarded
 from edge.errors import BadDataError, OutputError
-from trainer.commandline import DATA_HELP, load, number, progress_bar, require_keras, whole
+from trainer.commandline import DATA_HELP, add_drop, load, number, progress_bar, require_keras, whole
 
 EPILOG = """examples:
   mien-export convert runs/mien/model.keras --data fer2013.csv --out mien.tflite
@@ -49,6 +49,7 @@ def _parser() -> Parser:
     convert.set_defaults(command=_convert)
     convert.add_argument("network", type=Path, help="the .keras that mien-train fit wrote")
     convert.add_argument("--data", type=Path, required=True, help=DATA_HELP)
+    add_drop(convert)
     convert.add_argument(
         "--size", type=whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
     )
@@ -71,6 +72,7 @@ def _parser() -> Parser:
     verify.add_argument("network", type=Path, help="the .keras")
     verify.add_argument("model", type=Path, help="the .tflite")
     verify.add_argument("--data", type=Path, required=True, help=DATA_HELP)
+    add_drop(verify)
     verify.add_argument(
         "--size", type=whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
     )
@@ -100,7 +102,7 @@ def _convert(args: argparse.Namespace) -> int:
     from trainer.datasets import clean
 
     refuse_unwritable(args.out)
-    dataset = clean(load(args.data, size=args.size))
+    dataset = clean(load(args.data, size=args.size, drop=args.drop))
     with progress_bar(f"converting {args.network.name}", at_once=True):
         content = convert(
             args.network,
@@ -123,14 +125,14 @@ def _verify(args: argparse.Namespace) -> int:
     recording = _described(args.model) if args.record else None
     if recording:
         refuse_unwritable(args.model)
-    dataset = load(args.data, size=args.size)
+    dataset = load(args.data, size=args.size, drop=args.drop)
     with progress_bar(f"verifying {args.model.name}", at_once=True) as progress:
         result = verification.verify(args.network, args.model, dataset, progress=progress)
     print(json.dumps({"data": dataset.name, **result.to_dict()}) if args.json else verification.as_text(result))
     if recording:
         flatbuffer, content = recording
-        command = f"mien-export verify {args.network.name} {args.model.name} --data {args.data.name}"
-        content["accuracy"] = result.to_dict() | {"data": dataset.name, "command": command}
+        words = ["mien-export", "verify", args.network.name, args.model.name, "--data", args.data.name, *_dropped(args)]
+        content["accuracy"] = result.to_dict() | {"data": dataset.name, "command": shlex.join(words)}
         write_model(args.model, metadata.pack(flatbuffer, content))
         print(f"{args.model}: figures recorded", file=sys.stderr)
     missed = verification.shortfalls(result, min_agreement=args.min_agreement, max_difference=args.max_difference)
@@ -187,7 +189,11 @@ def _repeatable(args: Any) -> str:
         "--seed",
         str(args.seed),
     ]
-    return shlex.join(words + (["--name", args.name] if args.name else []))
+    return shlex.join(words + _dropped(args) + (["--name", args.name] if args.name else []))
+
+
+def _dropped(args: Any) -> list[str]:
+    return ["--drop", ",".join(args.drop)] if args.drop else []
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainer.commandline import DATA_HELP, NO_CACHE_HELP, load, require_keras, whole
+from trainer.commandline import DATA_HELP, NO_CACHE_HELP, add_drop, load, require_keras, whole
 
 
 def add_evaluate(commands: Any) -> None:
@@ -29,6 +29,7 @@ def add_evaluate(commands: Any) -> None:
     )
     evaluate.add_argument("--png", type=Path, help="write the confusion matrix as a picture")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of text")
+    add_drop(evaluate)
     evaluate.add_argument("--no-cache", action="store_true", help=NO_CACHE_HELP)
 
 
@@ -36,7 +37,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     require_keras()
     from trainer import evaluation, report
 
-    dataset = load(args.data, size=args.size, cache=not args.no_cache)
+    dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
     split = dataset.split(args.split)
     logits = evaluation.network_logits(args.model, split, dataset.labels)
     copied = dataset.test_copied if args.split == "test" else None

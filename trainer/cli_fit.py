@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.commandline import Parser
-from trainer.commandline import DATA_HELP, NO_CACHE_HELP, load, number, require_keras, whole
+from trainer.commandline import DATA_HELP, NO_CACHE_HELP, add_drop, load, number, require_keras, whole
 
 if TYPE_CHECKING:
     from trainer.datasets import Dataset
@@ -90,6 +90,7 @@ def add_fit(commands: Any) -> None:
         "--keep-copies", action="store_true",
         help="do not clean: keep blank images, duplicates and images of the test splits (the literature's protocol)",
     )  # fmt: skip
+    add_drop(data)
     data.add_argument("--no-cache", action="store_true", help=NO_CACHE_HELP)
 
 
@@ -97,7 +98,7 @@ def _fit(args: argparse.Namespace) -> int:
     require_keras()
     from trainer import datasets, keras_file, training
 
-    dataset = load(args.data, size=args.size, cache=not args.no_cache)
+    dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
     if not args.keep_copies:
         dataset = datasets.clean(dataset)
     print(_describe(dataset))
@@ -136,7 +137,8 @@ def _repeatable(args: argparse.Namespace) -> str:
         if key in {"data", "command", "out", "no_cache", "debug"} or value == defaults.get(key):
             continue
         option = "--" + key.replace("_", "-")
-        words += [option] if value is True else [option, Path(value).name if key == "weights" else str(value)]
+        value = Path(value).name if key == "weights" else ",".join(value) if key == "drop" else value
+        words += [option] if value is True else [option, str(value)]
     return shlex.join(words)
 
 

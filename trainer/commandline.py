@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,16 @@ DATA_HELP = "fer2013.csv, icml_face_data.csv, an .npz, or a folder of images (tr
 NO_CACHE_HELP = "parse a CSV anew; its images are else kept for the next time, for you alone, in ~/.cache/mien"
 
 
-def load(source: Path, *, size: int, cache: bool = True) -> Dataset:
-    """Read a data set with a progress bar, and what is strange about it, on stderr.
+def add_drop(parser: Any) -> None:
+    """Add `--drop` to a parser or a group of its options."""
+    parser.add_argument(
+        "--drop", type=_label_names, default=(), metavar="LABELS",
+        help="leave classes out, for instance disgust,fear; the others are numbered anew",
+    )  # fmt: skip
+
+
+def load(source: Path, *, size: int, cache: bool = True, drop: Sequence[str] = ()) -> Dataset:
+    """Read a data set with a progress bar, and what is strange about it, on stderr; then leave out the labels `drop`.
 
     Who tests and who trains never depends on a run's seed: evaluation and export must find the same split again.
     """
@@ -31,7 +39,7 @@ def load(source: Path, *, size: int, cache: bool = True) -> Dataset:
         dataset = datasets.load_dataset(source, size=size, cache=cache, progress=progress)
     if dataset.warning:
         print(f"warning: {dataset.warning}", file=sys.stderr)
-    return dataset
+    return datasets.drop_labels(dataset, drop)
 
 
 @contextlib.contextmanager
@@ -78,6 +86,13 @@ def require_keras() -> None:
         raise UnavailableError(
             f"Keras finds no backend ({error}); pip install 'mien[trainer]', or set KERAS_BACKEND to jax or torch"
         ) from error
+
+
+def _label_names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected labels with commas between them")
+    return names
 
 
 def whole(low: int, high: int) -> Any:

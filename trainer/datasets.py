@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.crop import resize_face
-from edge.errors import BadDataError, InputNotFoundError, MienError
+from edge.errors import BadDataError, InputNotFoundError, MienError, UsageError
 from trainer.cache import cached
 from trainer.readers import FER2013_COUNTS, FER2013_SIZE, Progress, Raw, read_csv, read_folders, read_npz
 
@@ -161,6 +162,42 @@ def _complete_usage(usage: NDArray[np.int8], labels: NDArray[np.int64], seed: in
             usage[rows[start : start + count]] = number
             start += count
     return usage
+
+
+def drop_labels(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Leave some classes out of all splits and number the others anew, in their order.
+
+    Args:
+        dataset: split already, so that who tests does not depend on what is dropped.
+        names: labels of `dataset`; none: it comes back as it is.
+
+    Raises:
+        UsageError: a label that is not there, fewer than two left, or a split without an image.
+    """
+    if not names:
+        return dataset
+    there = f"{dataset.name} has the labels {', '.join(dataset.labels)}"
+    for name in names:
+        if name not in dataset.labels:
+            raise UsageError(f"cannot drop {name!r}: {there}")
+    kept = tuple(label for label in dataset.labels if label not in names)
+    if len(kept) < 2:
+        raise UsageError(f"cannot drop {', '.join(names)}: {there}, and at least two must stay")
+    number = np.array([kept.index(label) if label in kept else -1 for label in dataset.labels], dtype=np.int64)
+    parts = {}
+    for split in SPLITS:
+        part = dataset.split(split)
+        part = replace(part, labels=number[part.labels])
+        parts[split] = part.where(part.labels >= 0)
+        if not len(parts[split]):
+            raise UsageError(f"cannot drop {', '.join(names)}: no image of the {split} split of {dataset.name} is left")
+    return replace(
+        dataset,
+        name=f"{dataset.name} without {', '.join(label for label in dataset.labels if label in names)}",
+        labels=kept,
+        test_copied=dataset.test_copied[number[dataset.test.labels] >= 0],
+        **parts,
+    )
 
 
 def clean(dataset: Dataset) -> Dataset:

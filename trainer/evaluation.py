@@ -115,7 +115,10 @@ def refuse_mismatch(
 ) -> None:
     """Raise BadDataError where a network and a data set do not go together."""
     if known != labels or outputs != len(labels):
-        raise BadDataError(f"{path}: knows the labels {', '.join(known)}; the data set has {', '.join(labels)}")
+        extra = [label for label in labels if label not in known]
+        fits = outputs == len(known) and known == tuple(label for label in labels if label in known)
+        advice = f"; give --drop {','.join(extra)}" if extra and fits else ""
+        raise BadDataError(f"{path}: knows the labels {', '.join(known)}; the data set has {', '.join(labels)}{advice}")
     if size != images:
         raise BadDataError(f"{path}: wants faces of {size} px, the data set was read at {images}; give --size {size}")
 

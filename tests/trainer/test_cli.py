@@ -39,6 +39,7 @@ assert not heavy, heavy
         (["fit", "x.csv", "--size", "16"], "16 is not within 32 to 512"),
         (["fit", "x.csv", "--dropout", "much"], "invalid number value: 'much'"),
         (["fit", "x.csv", "--learning-rate", "nan"], "nan is not within"),
+        (["fit", "x.csv", "--drop", "fear,"], "'fear,', expected labels with commas between them"),
         (["fit", "x.csv", "--backbone", "resnet"], "invalid choice: 'resnet'"),
         (["evaluate", "x.keras", "x.csv", "--split", "dev"], "invalid choice: 'dev'"),
     ],
@@ -90,6 +91,27 @@ def test_the_card_tells_the_command_without_this_machine_s_paths(trained):
     assert command == (
         "mien-train fit drawn.npz --weights none --size 32 --width 0.25 --epochs 1 --batch 32 --class-weight balanced"
     )
+
+
+@pytest.mark.trainer
+def test_labels_can_be_left_out_of_a_training_and_must_be_of_its_evaluation_too(drawn_npz, tmp_path, capsys):
+    pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
+    from trainer.keras_file import load_network
+
+    run = tmp_path / "run"
+    assert main([*fit_arguments(drawn_npz, run), "--drop", "disgust,fear"]) == 0
+    assert "50 to train on, 25 to choose on, 25 held out; labels angry, happy, sad" in capsys.readouterr().out
+    card = load_network(run / "model.keras")[1]
+    assert card["labels"] == ["angry", "happy", "sad", "surprise", "neutral"]
+    assert card["provenance"]["command"].endswith(" --drop disgust,fear")
+    evaluate = ["evaluate", str(run / "model.keras"), str(drawn_npz), "--size", "32"]
+    assert main(evaluate) == 65
+    assert "give --drop disgust,fear" in capsys.readouterr().err
+    assert main([*evaluate, "--drop", "disgust,fear", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["data"], told["count"]) == ("drawn.npz without disgust, fear", 25)
+    assert main([*evaluate, "--drop", "joy"]) == 64
+    assert "cannot drop 'joy': drawn.npz has the labels angry" in capsys.readouterr().err
 
 
 @pytest.mark.trainer

@@ -1,13 +1,14 @@
 """Face data in three splits, brought to one size, warned of where it is not whole, and cleaned."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from edge.errors import BadDataError, InputNotFoundError
+from edge.errors import BadDataError, InputNotFoundError, UsageError
 from trainer import datasets
-from trainer.datasets import Dataset, Split, clean, load_dataset
+from trainer.datasets import Dataset, Split, clean, drop_labels, load_dataset
 
 
 def test_faces_are_brought_to_another_size_on_demand(fer2013):
@@ -131,6 +132,46 @@ def test_test_images_that_also_stand_in_training_are_marked(tmp_path):
     dataset = load_dataset(tmp_path / "some.npz", size=4)
     assert dataset.test_copied.tolist() == [False, True, False, True]
     assert clean(dataset).test_copied.tolist() == [False, True, False, True]
+
+
+# --- leaving classes out ---------------------------------------------------------------------------------------------
+
+
+def test_dropped_labels_leave_every_split_and_the_others_are_numbered_anew(drawn):
+    marked = replace(drawn, test_copied=drawn.test.labels == 3)
+    dropped = drop_labels(marked, ["fear", "disgust"])
+    assert dropped.labels == ("angry", "happy", "sad", "surprise", "neutral")
+    assert dropped.name == "drawn.npz without disgust, fear"
+    for name in ("train", "validation", "test"):
+        before, after = drawn.split(name), dropped.split(name)
+        assert len(after) == len(before) * 5 // 7
+        for image, label, row in zip(after.images, after.labels, after.rows, strict=True):
+            np.testing.assert_array_equal(image, before.images[row])
+            assert dropped.labels[label] == drawn.labels[before.labels[row]]
+    assert (dropped.test_copied == (dropped.test.labels == 1)).all()
+
+
+def test_without_labels_to_drop_a_data_set_stays_as_it_is(drawn):
+    assert drop_labels(drawn, []) is drawn
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["joy"], "cannot drop 'joy': drawn.npz has the labels angry, disgust, fear, happy"),
+        (["angry", "disgust", "fear", "happy", "sad", "surprise"], "at least two must stay"),
+    ],
+)
+def test_labels_that_cannot_be_dropped_are_refused_with_those_there_are(drawn, names, message):
+    with pytest.raises(UsageError, match=message):
+        drop_labels(drawn, names)
+
+
+def test_dropping_that_empties_a_split_is_refused():
+    one, two = numbered([1, 2, 3], [0, 1, 2]), numbered([4, 5], [0, 0])
+    dataset = Dataset("some", ("a", "b", "c"), one, two, one, np.zeros(3, bool), {})
+    with pytest.raises(UsageError, match="no image of the validation split of some is left"):
+        drop_labels(dataset, ["a"])
 
 
 # --- the real thing --------------------------------------------------------------------------------------------------

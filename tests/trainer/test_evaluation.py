@@ -88,5 +88,10 @@ def test_a_network_and_data_that_do_not_go_together_are_refused(tmp_path):
     path = tmp_path / "model.keras"
     with pytest.raises(BadDataError, match="knows the labels a, b; the data set has happy, sad, surprise"):
         refuse_mismatch(path, ("a", "b"), LABELS, 48, 48, 2)
+    with pytest.raises(BadDataError, match="the data set has happy, sad, surprise; give --drop sad"):
+        refuse_mismatch(path, ("happy", "surprise"), LABELS, 48, 48, 2)
+    for known in (("surprise", "happy"), ("happy", "other")):
+        with pytest.raises(BadDataError, match=r"the data set has happy, sad, surprise$"):
+            refuse_mismatch(path, known, LABELS, 48, 48, 2)
     with pytest.raises(BadDataError, match="wants faces of 64 px, the data set was read at 48; give --size 64"):
         refuse_mismatch(path, LABELS, LABELS, 64, 48, 3)
