@@ -98,8 +98,9 @@ def _convert(args: argparse.Namespace) -> int:
     # The converter is TensorFlow's and takes its networks alone, whatever backend they were trained on.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     require_keras()
-    from export.conversion import convert, refuse_unwritable, write_model
+    from export.conversion import convert
     from trainer.datasets import clean
+    from trainer.output_file import refuse_unwritable, write_whole
 
     refuse_unwritable(args.out)
     dataset = clean(load(args.data, size=args.size, drop=args.drop))
@@ -112,7 +113,7 @@ def _convert(args: argparse.Namespace) -> int:
             seed=args.seed,
             command=_repeatable(args),
         )
-    write_model(args.out, content)
+    write_whole(args.out, content)
     print(f"{args.out}: {len(content) / 1e6:.2f} MB, full int8; see how it does with: mien-export verify")
     return 0
 
@@ -120,7 +121,7 @@ def _convert(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     require_keras()
     from export import metadata, verification
-    from export.conversion import refuse_unwritable, write_model
+    from trainer.output_file import refuse_unwritable, write_whole
 
     recording = _described(args.model) if args.record else None
     if recording:
@@ -133,7 +134,7 @@ def _verify(args: argparse.Namespace) -> int:
         flatbuffer, content = recording
         words = ["mien-export", "verify", args.network.name, args.model.name, "--data", args.data.name, *_dropped(args)]
         content["accuracy"] = result.to_dict() | {"data": dataset.name, "command": shlex.join(words)}
-        write_model(args.model, metadata.pack(flatbuffer, content))
+        write_whole(args.model, metadata.pack(flatbuffer, content))
         print(f"{args.model}: figures recorded", file=sys.stderr)
     missed = verification.shortfalls(result, min_agreement=args.min_agreement, max_difference=args.max_difference)
     for line in missed:

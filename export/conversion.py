@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import Any
 
-from edge.errors import OutputError
 from edge.model import Model
 from edge.modelfile import parse_model_file
-from export.calibration import fit_temperature
 from export.metadata import add_self_test, pack
 from export.quantization import quantize, representative_faces
 from trainer import keras_file
+from trainer.calibration import fit_temperature
 from trainer.datasets import Dataset
 from trainer.evaluation import refuse_mismatch, tflite_logits
 
@@ -62,35 +60,3 @@ def convert(
 def _name(provenance: dict[str, Any], size: int) -> str:
     short = {"mobilenet_v1": "v1", "mobilenet_v2": "v2"}.get(str(provenance.get("architecture")), "custom")
     return f"mien-{short}-{size}"
-
-
-def refuse_unwritable(path: Path) -> None:
-    """Try out, before minutes of work, whether `write_model` can write to `path`; makes its folder.
-
-    Raises:
-        OutputError: it cannot.
-    """
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file in it")
-        partial.touch()
-        partial.unlink()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def write_model(path: Path, content: bytes) -> None:
-    """Write a model file so that a kill leaves the old one or the new one, never half.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -10,12 +10,12 @@ pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 import keras
 
-from edge.errors import BadDataError, OutputError
+from edge.errors import BadDataError
 from edge.interpreter import make_interpreter
 from edge.labels import FER2013_LABELS
 from edge.model import open_model
 from edge.modelfile import read_model_file
-from export.conversion import convert, write_model
+from export.conversion import convert
 from export.quantization import quantize, representative_faces
 from trainer.datasets import clean, load_dataset
 from trainer.evaluation import network_logits
@@ -135,12 +135,3 @@ def test_labels_that_are_not_the_data_set_s_are_refused(exported, dataset):
     other = replace(dataset, labels=tuple(reversed(dataset.labels)))
     with pytest.raises(BadDataError, match=r"model\.keras: knows the labels angry, .* the data set has neutral"):
         convert(exported.keras, other, command="x")
-
-
-def test_a_place_that_cannot_be_written_is_an_output_error_and_the_old_file_stays(tmp_path):
-    path = tmp_path / "mien.tflite"
-    path.write_bytes(b"old")
-    (tmp_path / "mien.tflite.part").mkdir()
-    with pytest.raises(OutputError, match=r"mien\.tflite: cannot be written"):
-        write_model(path, b"new")
-    assert path.read_bytes() == b"old"

@@ -19,7 +19,6 @@ import keras
 from edge.model import open_model
 from edge.modelfile import read_model_file
 from export.cli import main
-from export.conversion import refuse_unwritable
 from export.verification import Comparison, Verification, shortfalls
 from export.verification import verify as count
 from trainer.datasets import load_dataset
@@ -245,13 +244,6 @@ def test_nor_are_figures_counted_that_have_nowhere_to_go(exported, model, tmp_pa
     foreign.write_bytes(read_model_file(exported.tflite).flatbuffer)
     assert verify(exported, foreign, "--record") == 65
     assert "without mien.json" in capsys.readouterr().err
-
-
-def test_trying_a_place_out_leaves_the_file_that_is_there(exported, model, tmp_path):
-    before = model.read_bytes()
-    refuse_unwritable(model)
-    assert model.read_bytes() == before
-    assert [path.name for path in model.parent.iterdir()] == ["mien.tflite"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("scipy", reason="the trainer extra is not installed")
 
-from export.calibration import expected_calibration_error, fit_temperature
+from trainer.calibration import expected_calibration_error, fit_temperature, reliability, risk_by_coverage
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -47,3 +47,16 @@ def test_the_calibration_error_is_the_one_counted_by_hand():
     probabilities = np.array([sure, sure, unsure, unsure], dtype=np.float32)
     assert expected_calibration_error(probabilities, np.array([0, 1, 0, 0]), bins=10) == pytest.approx(0.45)
     assert expected_calibration_error(np.array([[1.0, 0.0]], np.float32), np.array([0])) == 0.0
+
+
+def test_bins_without_an_image_are_left_out_of_the_reliability_diagram():
+    bins = reliability(np.array([0.95, 0.97, 0.55]), np.array([True, False, True]), bins=10)
+    assert bins.confidence.tolist() == pytest.approx([0.55, 0.96])
+    assert bins.accuracy.tolist() == [1.0, 0.5]
+    assert bins.count.tolist() == [1, 2]
+    assert bins.error == pytest.approx((0.45 + 2 * 0.46) / 3)
+
+
+def test_risk_grows_from_the_most_confident_answer_on_as_counted_by_hand():
+    confidence, right = np.array([0.5, 0.9, 0.7, 0.6]), np.array([False, True, False, True])
+    assert risk_by_coverage(confidence, right).tolist() == pytest.approx([0, 1 / 2, 1 / 3, 2 / 4])

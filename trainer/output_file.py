@@ -1,0 +1,40 @@
+"""Results of minutes of work: their place is tried out beforehand, and a kill leaves the old file or the new one."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from edge.errors import OutputError
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Try out, before minutes of work, whether `write_whole` can write to `path`; makes its folder.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file in it")
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a kill leaves the old one or the new one, never half; makes its folder.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
