@@ -52,6 +52,7 @@ class Dataset:
         test_copied: `bool[len(test)]`, true where a test image also stands in the training split as it was read.
         left_out: how many training images cleaning left out, by reason. Empty before `clean`.
         warning: what its reader should be told before trusting it; empty where there is nothing.
+        rows: how many images its source has, whatever became of them.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Dataset:
     test_copied: NDArray[np.bool_]
     left_out: dict[str, int]
     warning: str = ""
+    rows: int = 0
 
     def split(self, name: str) -> Split:
         """The split called `train`, `validation` or `test`."""
@@ -134,19 +136,21 @@ def _assemble(
     usage = _complete_usage(usage, labels, seed)
     rows = np.arange(len(labels), dtype=np.int64)
     everything = Split(images, labels, rows)
+    train, validation, test = _parts(name, everything, usage)
+    return Dataset(name, names, train, validation, test, copied_in(train, test), {}, rows=len(labels))
+
+
+def _parts(name: str, everything: Split, usage: NDArray[np.int8]) -> tuple[Split, Split, Split]:
     train, validation, test = (everything.where(usage == number) for number in range(3))
     for split, part in zip(SPLITS, (train, validation, test), strict=True):
         if not len(part):
             raise BadDataError(f"{name}: no image for the {split} split; is the file cut short or a folder missing?")
-    in_train = set(_digests(train.images))
-    copied = np.array([digest in in_train for digest in _digests(test.images)], dtype=bool)
-    return Dataset(name, names, train, validation, test, copied, {})
+    return train, validation, test
 
 
 def _complete_usage(usage: NDArray[np.int8], labels: NDArray[np.int64], seed: int) -> NDArray[np.int8]:
     """Split what no one has split yet: 80:10:10, or 90:10 where a test split is there. Stratified by label."""
     usage = usage.copy()
-    rng = np.random.default_rng(seed)
     if (usage < 0).any():
         open_rows, shares = usage < 0, [(2, 0.1), (1, 0.1)]
     elif not (usage == 1).any() and (usage == 2).any():
@@ -154,6 +158,19 @@ def _complete_usage(usage: NDArray[np.int8], labels: NDArray[np.int64], seed: in
     else:
         return usage
     usage[open_rows] = 0
+    _deal(usage, open_rows, labels, shares, seed)
+    return usage
+
+
+def _deal(
+    usage: NDArray[np.int8],
+    open_rows: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    shares: list[tuple[int, float]],
+    seed: int,
+) -> None:
+    """Give shares of each label's open rows to splits, in place: `shares` holds the splits' numbers and shares."""
+    rng = np.random.default_rng(seed)
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(open_rows & (labels == label)))
         start = 0
@@ -161,7 +178,6 @@ def _complete_usage(usage: NDArray[np.int8], labels: NDArray[np.int64], seed: in
             count = round(len(rows) * share)
             usage[rows[start : start + count]] = number
             start += count
-    return usage
 
 
 def drop_labels(dataset: Dataset, names: Sequence[str]) -> Dataset:
@@ -184,20 +200,66 @@ def drop_labels(dataset: Dataset, names: Sequence[str]) -> Dataset:
     if len(kept) < 2:
         raise UsageError(f"cannot drop {', '.join(names)}: {there}, and at least two must stay")
     number = np.array([kept.index(label) if label in kept else -1 for label in dataset.labels], dtype=np.int64)
-    parts = {}
+    parts = []
     for split in SPLITS:
         part = dataset.split(split)
         part = replace(part, labels=number[part.labels])
-        parts[split] = part.where(part.labels >= 0)
-        if not len(parts[split]):
+        parts.append(part.where(part.labels >= 0))
+        if not len(parts[-1]):
             raise UsageError(f"cannot drop {', '.join(names)}: no image of the {split} split of {dataset.name} is left")
+    train, validation, test = parts
     return replace(
         dataset,
         name=f"{dataset.name} without {', '.join(label for label in dataset.labels if label in names)}",
         labels=kept,
+        train=train,
+        validation=validation,
+        test=test,
         test_copied=dataset.test_copied[number[dataset.test.labels] >= 0],
-        **parts,
     )
+
+
+def resplit(dataset: Dataset, shares: tuple[float, float, float], seed: int) -> Dataset:
+    """Pool all three splits and deal them out anew, at random, each label by itself.
+
+    Exact copies are dealt like any other image, as in the literature: `test_copied` says how many tests that spoils.
+
+    Args:
+        dataset: not cleaned; its own splits are forgotten.
+        shares: of the train, validation and test split, which sum to 1.
+        seed: deals.
+
+    Raises:
+        BadDataError: there are too few images for a split.
+    """
+    pool = pooled(dataset)
+    usage = np.zeros(len(pool), dtype=np.int8)
+    _deal(usage, np.ones(len(pool), dtype=bool), pool.labels, [(2, shares[2]), (1, shares[1])], seed)
+    train, validation, test = _parts(dataset.name, pool, usage)
+    return replace(
+        dataset, train=train, validation=validation, test=test, test_copied=copied_in(train, test), left_out={}
+    )
+
+
+def pooled(dataset: Dataset) -> Split:
+    """All images, whatever their split."""
+    parts = [dataset.split(name) for name in SPLITS]
+    return Split(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.rows for part in parts]),
+    )
+
+
+def copied_in(train: Split, test: Split) -> NDArray[np.bool_]:
+    """`bool[len(test)]`: true where exactly the same image stands in `train`, whatever its label there."""
+    in_train = set(_digests(train.images))
+    return np.array([digest in in_train for digest in _digests(test.images)], dtype=bool)
+
+
+def unique_images(split: Split) -> int:
+    """How many different images there are."""
+    return len(set(_digests(split.images)))
 
 
 def clean(dataset: Dataset) -> Dataset:

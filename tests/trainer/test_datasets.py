@@ -8,7 +8,7 @@ import pytest
 
 from edge.errors import BadDataError, InputNotFoundError, UsageError
 from trainer import datasets
-from trainer.datasets import Dataset, Split, clean, drop_labels, load_dataset
+from trainer.datasets import Dataset, Split, clean, drop_labels, load_dataset, pooled, resplit, unique_images
 
 
 def test_faces_are_brought_to_another_size_on_demand(fer2013):
@@ -174,6 +174,40 @@ def test_dropping_that_empties_a_split_is_refused():
         drop_labels(dataset, ["a"])
 
 
+# --- random splits ---------------------------------------------------------------------------------------------------
+
+
+def test_a_random_split_deals_every_image_once_each_label_by_its_share(drawn):
+    dealt = resplit(drawn, (0.7, 0.1, 0.2), seed=1)
+    counts = {name: np.bincount(dealt.split(name).labels).tolist() for name in ("train", "validation", "test")}
+    assert counts == {"train": [14] * 7, "validation": [2] * 7, "test": [4] * 7}
+    everything = sorted(image.tobytes() for image in pooled(dealt).images)
+    assert everything == sorted(image.tobytes() for image in pooled(drawn).images)
+    assert unique_images(pooled(dealt)) == 140
+
+
+def test_a_random_split_follows_from_its_seed(drawn, assert_same):
+    shares = (0.7, 0.1, 0.2)
+    assert_same(resplit(drawn, shares, seed=1), resplit(drawn, shares, seed=1))
+    assert not np.array_equal(resplit(drawn, shares, 1).test.images, resplit(drawn, shares, 2).test.images)
+
+
+def test_a_random_split_marks_the_tests_whose_copy_it_dealt_to_training():
+    once, twice = numbered(range(1, 101), [0] * 100), numbered(range(1, 101), [0] * 100)
+    dataset = Dataset("some", ("a", "b"), once, numbered([101], [0]), twice, np.ones(100, bool), {})
+    dealt = resplit(dataset, (0.7, 0.1, 0.2), seed=0)
+    in_train = {image.tobytes() for image in dealt.train.images}
+    assert dealt.test_copied.tolist() == [image.tobytes() in in_train for image in dealt.test.images]
+    assert 0 < dealt.test_copied.sum() < len(dealt.test)
+    assert unique_images(pooled(dealt)) == 101
+
+
+def test_too_few_images_for_a_random_split_are_refused():
+    tiny = numbered([1], [0])
+    with pytest.raises(BadDataError, match="some: no image for the validation split"):
+        resplit(Dataset("some", ("a", "b"), tiny, tiny, tiny, np.zeros(1, bool), {}), (0.7, 0.1, 0.2), seed=0)
+
+
 # --- the real thing --------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +215,7 @@ def test_fer2013_itself_has_the_counts_that_are_known_of_it(real_fer2013):
     dataset = load_dataset(real_fer2013)
     assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [28_709, 3_589, 3_589]
     assert int(dataset.test_copied.sum()) == 288
+    assert (len(pooled(dataset)), unique_images(pooled(dataset))) == (35_887, 34_034)
     cleaned = clean(dataset)
     assert len(cleaned.train) == 28_709 - sum(cleaned.left_out.values())
     kept = {image.tobytes() for image in cleaned.train.images}
