@@ -25,11 +25,12 @@ FER2013_COUNTS = (28_709, 3_589, 3_589)
 """Rows of Training, PublicTest and PrivateTest in Kaggle's file (Goodfellow et al. 2013)."""
 
 _USAGES = {"Training": 0, "PublicTest": 1, "PrivateTest": 2}
-_SPLIT_FOLDERS = {
+SPLIT_FOLDERS = {
     "train": 0, "training": 0,
     "validation": 1, "valid": 1, "val": 1, "public": 1, "publictest": 1,
     "test": 2, "testing": 2, "private": 2, "privatetest": 2,
 }  # fmt: skip
+"""Names of folders, in lower case, that say which split lies in them: 0 to train on, 1 to choose on, 2 held out."""
 
 Progress = Callable[[int, int], None]
 """Called with bytes or files done and their total while a source is read."""
@@ -194,7 +195,7 @@ def read_folders(root: Path, size: int, progress: Progress | None = None) -> Raw
     files = list(_labelled_files(root))
     if not files:
         raise InputNotFoundError(f"{root}: no picture in it; expected folders such as train/angry/*.png or angry/*.png")
-    names = _label_names({label for _, label, _ in files}, f"{root}: folders")
+    names = class_names({label for _, label, _ in files}, f"{root}: folders")
     position = {name: number for number, name in enumerate(names)}
     images = np.empty((len(files), size, size), dtype=np.uint8)
     for number, (path, _, _) in enumerate(files):
@@ -211,12 +212,12 @@ def read_folders(root: Path, size: int, progress: Progress | None = None) -> Raw
 def _labelled_files(root: Path) -> Iterator[tuple[Path, str, int]]:
     """Every picture with its label (its folder's name) and its split (-1 where no folder says)."""
     folders = _subfolders(root)
-    known = [folder for folder in folders if folder.name.lower() in _SPLIT_FOLDERS]
+    known = [folder for folder in folders if folder.name.lower() in SPLIT_FOLDERS]
     if not known:
         yield from _class_files(folders, -1)
         return
     for folder in known:
-        yield from _class_files(_subfolders(folder), _SPLIT_FOLDERS[folder.name.lower()])
+        yield from _class_files(_subfolders(folder), SPLIT_FOLDERS[folder.name.lower()])
 
 
 def _class_files(folders: Iterable[Path], usage: int) -> Iterator[tuple[Path, str, int]]:
@@ -229,5 +230,14 @@ def _subfolders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _label_names(found: set[str], where: str) -> tuple[str, ...]:
+def class_names(found: set[str], where: str) -> tuple[str, ...]:
+    """The labels found, in the order of the classes: FER2013's where all are among them, else that of the alphabet.
+
+    Args:
+        found: the labels.
+        where: what messages call their origin.
+
+    Raises:
+        BadDataError: fewer than two labels of another set, or one that cannot be one.
+    """
     return FER2013_LABELS if found <= set(FER2013_LABELS) else check_labels(sorted(found), where)
