@@ -16,7 +16,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 Views = dict[str, NDArray[np.float32]]
-"""One batch's views: `affine` `[n, 8]`, `tone` `[n, 2]`, `erase` `[n, 5]`; see `Augment`."""
+"""One batch's views: `affine` `[n, 8]`, `tone` `[n, 2]`, `erase` `[n, 5]`, `own` `[n, 1]`; see `Augment`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Recipe:
         gain: standard deviation of the logarithm of the contrast.
         offset: standard deviation of the brightness, in the scaled pixel range -1..1.
         erase: probability of a grey rectangle over part of the face.
+        mixup: both parameters of the Beta distribution that shares are drawn from when two faces are mixed (Zhang et
+            al. 2018, "mixup"); 0 mixes nothing.
     """
 
     flip: float = 0.5
@@ -43,9 +45,10 @@ class Recipe:
     gain: float = 0.20
     offset: float = 0.10
     erase: float = 0.25
+    mixup: float = 0.0
 
 
-NO_VIEW = Recipe(flip=0, rotation=0, scale=0, shift=0, gain=0, offset=0, erase=0)
+NO_VIEW = Recipe(flip=0, rotation=0, scale=0, shift=0, gain=0, offset=0, erase=0, mixup=0)
 
 
 def draw_views(rng: np.random.Generator, count: int, size: int, recipe: Recipe) -> Views:
@@ -67,7 +70,15 @@ def draw_views(rng: np.random.Generator, count: int, size: int, recipe: Recipe) 
     corner = rng.uniform(0, 1, (count, 2)) * (size - sides)
     grey = rng.uniform(-1, 1, (count, 1))
     erase = np.concatenate([corner, corner + sides, grey], axis=1)
-    return {"affine": _f32(affine), "tone": _f32(tone), "erase": _f32(erase)}
+    # The larger share is a face's own: the order of a batch is random anyway, so each mixture would come up twice.
+    share = rng.beta(recipe.mixup, recipe.mixup, (count, 1)) if recipe.mixup else np.ones((count, 1))
+    own = np.maximum(share, 1 - share)
+    return {"affine": _f32(affine), "tone": _f32(tone), "erase": _f32(erase), "own": _f32(own)}
+
+
+def mix_targets(targets: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Targets `float32[n, …]` of a batch whose faces `Augment` mixes by the shares `own` `float32[n, 1]`."""
+    return own * targets + (1 - own) * np.roll(targets, 1, axis=0)
 
 
 def _bounded(rng: np.random.Generator, count: int, deviation: float) -> NDArray[np.float64]:
@@ -79,11 +90,12 @@ def _f32(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 class Augment(keras.layers.Layer):
-    """Moves, tones and erases scaled faces while training; hands them through untouched otherwise.
+    """Moves, tones, erases and mixes scaled faces while training; hands them through untouched otherwise.
 
     Inputs: `image` `float32[n, size, size, 1]` in -1..1; `affine` `float32[n, 8]` maps a pixel of the result to a pixel
     of the image as `keras.ops.image.affine_transform` has it; `tone` `float32[n, 2]` contrast and brightness; `erase`
-    `float32[n, 5]` left, top, right, bottom and grey of a rectangle. Returns `float32[n, size, size, 1]` in -1..1.
+    `float32[n, 5]` left, top, right, bottom and grey of a rectangle; `own` `float32[n, 1]` a face's share in its
+    mixture with the one before it in the batch. Returns `float32[n, size, size, 1]` in -1..1.
     """
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
@@ -100,4 +112,6 @@ class Augment(keras.layers.Layer):
         column, row = ops.reshape(along, (1, 1, side, 1)), ops.reshape(along, (1, side, 1, 1))
         left, top, right, bottom, grey = (ops.reshape(inputs["erase"][:, i], (-1, 1, 1, 1)) for i in range(5))
         inside = (column >= left) & (column < right) & (row >= top) & (row < bottom)
-        return ops.clip(ops.where(inside, grey, image), -1.0, 1.0)
+        view = ops.clip(ops.where(inside, grey, image), -1.0, 1.0)
+        own = ops.reshape(inputs["own"], (-1, 1, 1, 1))
+        return own * view + (1 - own) * ops.roll(view, 1, axis=0)

@@ -21,6 +21,14 @@ _IMAGENET_WIDTHS = {"mobilenet_v1": (0.25, 0.5, 0.75, 1.0), "mobilenet_v2": (0.3
 """The width multipliers that Keras has ImageNet weights for."""
 IMAGENET = "imagenet"
 SCRATCH = "none"
+_FILES = {
+    "mobilenet_v1": ("mobilenet_{tidy}_224_tf_no_top.h5", "mobilenet_v1_{width}_224_imagenet_no_top.h5"),
+    "mobilenet_v2": (
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{width}_224_no_top.h5",
+        "mobilenet_v2_{width}_224_imagenet_no_top.h5",
+    ),
+}
+"""What ImageNet `no_top` files are called: by Keras, and plainly."""
 
 
 def build_network(
@@ -54,6 +62,24 @@ def build_network(
     features = keras.layers.Dropout(dropout, seed=0, name="dropout")(features)
     logits = keras.layers.Dense(labels, name="logits")(features)
     return keras.Model(body.input, logits, name=f"{backbone}_{width:g}_{size}")
+
+
+def find_weights(place: str, backbone: str, width: float) -> str:
+    """`place` as it is, or where it is a folder the file in it that fits `backbone` at `width`.
+
+    Raises:
+        InputNotFoundError: the folder holds none.
+    """
+    if not Path(place).is_dir():
+        return place
+    tidy = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}.get(width, str(width))
+    names = [name.format(width=float(width), tidy=tidy) for name in _FILES[backbone]]
+    for name in names:
+        if (Path(place) / name).is_file():
+            return str(Path(place) / name)
+    raise InputNotFoundError(
+        f"{place}: no ImageNet weights of {backbone} at width {width:g} in this folder; expected {' or '.join(names)}"
+    )
 
 
 def set_backbone_trainable(network: keras.Model, trainable: bool) -> None:

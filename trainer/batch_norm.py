@@ -26,11 +26,13 @@ def reestimate(network: keras.Model, images: NDArray[np.uint8], *, batch: int = 
         batch: faces in a batch; a last, smaller one is left out unless it is the only one.
         seed: mixes the faces, which may come in an order that batches must not have.
     """
-    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = _norms(network)
     order = np.random.default_rng(seed).permutation(len(images))
     count = max(1, len(images) // batch)
     sums: list[list[Any]] = [[0.0, 0.0] for _ in norms]
     before = [(norm.momentum, norm.trainable) for norm in norms]
+    masks = [layer.seed_generator.state for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
+    drawn = [keras.ops.convert_to_numpy(state) for state in masks]
     for norm in norms:
         # No memory, so that each batch leaves its own statistics; a frozen norm would not look at the batch at all.
         norm.momentum, norm.trainable = 0.0, True
@@ -47,3 +49,24 @@ def reestimate(network: keras.Model, images: NDArray[np.uint8], *, batch: int = 
     finally:
         for (momentum, trainable), norm in zip(before, norms, strict=True):
             norm.momentum, norm.trainable = momentum, trainable
+        for state, value in zip(masks, drawn, strict=True):
+            state.assign(value)  # a run that is resumed does not come by here, and is to draw the same masks
+
+
+def read_statistics(network: keras.Model) -> list[NDArray[np.float32]]:
+    """Every batch norm's mean and variance, to be written back by `write_statistics`."""
+    return [keras.ops.convert_to_numpy(value).copy() for value in _statistics(network)]
+
+
+def write_statistics(network: keras.Model, values: list[NDArray[np.float32]]) -> None:
+    """Set every batch norm's mean and variance."""
+    for variable, value in zip(_statistics(network), values, strict=True):
+        variable.assign(value)
+
+
+def _statistics(network: keras.Model) -> list[Any]:
+    return [value for norm in _norms(network) for value in (norm.moving_mean, norm.moving_variance)]
+
+
+def _norms(network: keras.Model) -> list[Any]:
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from edge import __version__
 from edge.commandline import Parser, guarded
 from trainer.cli_evaluate import add_evaluate
-from trainer.cli_fit import add_fit
+from trainer.cli_fit import add_fit, with_preset
+from trainer.cli_prepare import add_prepare
 
 EPILOG = """examples:
   mien-train fit fer2013.csv --weights mobilenet_1_0_224_tf_no_top.h5 --out runs/first
@@ -28,7 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if getattr(args, "preset", None):
+        args = with_preset(args, parser, argv)
     # TensorFlow's own start-up notes would bury ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

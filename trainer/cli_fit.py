@@ -6,16 +6,21 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.commandline import Parser
+from edge.errors import UsageError
 from trainer.commandline import DATA_HELP, NO_CACHE_HELP, add_drop, load, number, require_keras, whole
+from trainer.presets import Preset, find_preset, list_presets
 
 if TYPE_CHECKING:
     from trainer.datasets import Dataset
-    from trainer.training import Settings
+
+_NOT_THE_RUN = {"data", "command", "out", "no_cache", "debug", "preset", "preset_parser"}
+"""What a command is given that does not change what comes out."""
 
 
 def add_fit(commands: Any) -> None:
@@ -24,17 +29,22 @@ def add_fit(commands: Any) -> None:
         "fit",
         help="train, or go on training",
         description="Trains in a folder of its own and goes on there when the same command is given again.",
+        epilog=f"presets:\n{list_presets()}",
     )
-    fit.set_defaults(command=_fit)
+    fit.set_defaults(command=_fit, preset_parser=fit)
     fit.add_argument("data", type=Path, help=DATA_HELP)
-    fit.add_argument("--out", type=Path, default=Path("runs/mien"), help="the run's folder (default: %(default)s)")
+    fit.add_argument("--out", type=Path, help="the run's folder (default: runs/PRESET, else runs/mien)")
+    fit.add_argument(
+        "--preset", metavar="NAME", help="a finished training's options, below; options given beside it win"
+    )
     net = fit.add_argument_group("network")
     net.add_argument(
         "--backbone", choices=["mobilenet_v1", "mobilenet_v2"], default="mobilenet_v1", help="(default: %(default)s)"
     )
     net.add_argument(
-        "--weights", default="imagenet", metavar="FILE",
-        help="no_top weights: a file, 'imagenet' to download them, 'none' for random ones (default: %(default)s)",
+        "--weights", default="imagenet", metavar="PLACE",
+        help="no_top weights: a file, a folder with such files, 'imagenet' to download them, 'none' for random ones "
+        "(default: %(default)s)",
     )  # fmt: skip
     net.add_argument(
         "--size", type=whole(32, 512), default=48, help="side of the input in pixels (default: %(default)s)"
@@ -79,12 +89,36 @@ def add_fit(commands: Any) -> None:
     )
     how.add_argument("--no-augmentation", action="store_true", help="show every image as it is")
     how.add_argument(
+        "--mixup", type=number(0, 10), default=0.0,
+        help="mix faces by shares from Beta(MIXUP, MIXUP), 0: never (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
         "--patience",
         type=whole(0, 10_000),
         default=6,
         help="stop after so many epochs without a gain on the validation split, 0: never (default: %(default)s)",
     )
     how.add_argument("--seed", type=whole(0, 2**31 - 1), default=1, help="(default: %(default)s)")
+    lessons = fit.add_argument_group("lessons beside the labels")
+    lessons.add_argument(
+        "--teacher", type=Path, action="append", dest="teachers", metavar="FILE", default=[],
+        help="a trained .keras that teaches this one; again for more of them (default: the preset's, trained first)",
+    )  # fmt: skip
+    lessons.add_argument(
+        "--distillation", type=number(0, 100), default=1.0,
+        help="weight of the teachers beside the labels' 1 (default: %(default)s)",
+    )  # fmt: skip
+    lessons.add_argument(
+        "--temperature", type=number(0.1, 100), default=2.0,
+        help="softens both their answers and its own (default: %(default)s)",
+    )  # fmt: skip
+    lessons.add_argument(
+        "--votes", metavar="FILE",
+        help="FER+'s fer2013new.csv: a second head learns its votes; 'none' does without where a preset wants them",
+    )  # fmt: skip
+    lessons.add_argument(
+        "--votes-weight", type=number(0, 100), default=0.5, help="beside the labels' 1 (default: %(default)s)"
+    )
     data = fit.add_argument_group("data")
     data.add_argument(
         "--keep-copies", action="store_true",
@@ -94,50 +128,97 @@ def add_fit(commands: Any) -> None:
     data.add_argument("--no-cache", action="store_true", help=NO_CACHE_HELP)
 
 
+def with_preset(args: argparse.Namespace, parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse `argv` again with the named preset's options as defaults.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+    args.preset_parser.set_defaults(**find_preset(args.preset).options)
+    return parser.parse_args(argv)
+
+
 def _fit(args: argparse.Namespace) -> int:
     require_keras()
-    from trainer import datasets, keras_file, training
+    _train(args)
+    return 0
 
+
+def _train(args: argparse.Namespace) -> Path:
+    """Train, after the preset's teachers where none are named; returns the network's path."""
+    from trainer import datasets, keras_file, training
+    from trainer.augmentation import NO_VIEW, Recipe
+    from trainer.backbones import find_weights
+
+    preset = find_preset(args.preset) if args.preset else Preset("", {})
+    if preset.votes and not args.votes:
+        raise UsageError(
+            f"--preset {args.preset} learns from FER+ too: name its fer2013new.csv with --votes, or --votes none"
+        )
+    out = args.out or Path("runs") / _run_name(args)
+    teachers = args.teachers or [_teacher(name, args, out.parent) for name in preset.teachers]
     dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
     if not args.keep_copies:
         dataset = datasets.clean(dataset)
     print(_describe(dataset))
+    given = {
+        key: value for key, value in vars(args).items() if key in {each.name for each in fields(training.Settings)}
+    }
+    given["weights"] = find_weights(args.weights, args.backbone, args.width)
+    given["votes"] = "" if args.votes in (None, "none") else args.votes
+    given["teachers"] = tuple(str(path) for path in teachers)
     best = training.fit(
         dataset,
-        _settings(args),
-        args.out,
+        training.Settings(**given, augmentation=NO_VIEW if args.no_augmentation else Recipe(mixup=args.mixup)),
+        out,
         source=dataset.name,
         command=_repeatable(args),
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    epochs = len(json.loads((args.out / "history.json").read_text(encoding="utf-8")))
+    history = json.loads((out / "history.json").read_text(encoding="utf-8"))
     chosen = keras_file.read_card(best)["selected"]
     print(
-        f"{best}: best of {epochs} epochs is epoch {chosen['epoch']}, batch norm "
-        f"{chosen.get('batch_norm', 'as trained')}, validation accuracy {chosen['validation_accuracy']:.2%}"
+        f"{best}: best of {len(history)} epochs is epoch {chosen['epoch']}, batch norm "
+        f"{chosen.get('batch_norm', 'as trained')}, validation accuracy {chosen['validation_accuracy']:.2%}; "
+        f"{history[-1]['images_per_second']:,.0f} images/s"
     )
-    return 0
+    return best
 
 
-def _settings(args: argparse.Namespace) -> Settings:
-    from trainer.augmentation import NO_VIEW, Recipe
-    from trainer.training import Settings
+def _teacher(name: str, args: argparse.Namespace, runs: Path) -> Path:
+    """Train the preset `name` beside its student, or find it trained."""
+    print(f"{args.preset} learns from {name}:")
+    parser = Parser("mien-train")
+    add_fit(parser.add_subparsers())
+    words = ["fit", str(args.data), "--preset", name]
+    if args.weights != args.preset_parser.get_default("weights"):
+        words += ["--weights", args.weights]
+    words += ["--votes", args.votes] if find_preset(name).votes else []
+    words += ["--drop", ",".join(args.drop)] if args.drop else []
+    words += [option for option in ("--keep-copies", "--no-cache") if getattr(args, option[2:].replace("-", "_"))]
+    teacher = with_preset(parser.parse_args(words), parser, words)
+    teacher.out = runs / _run_name(teacher)
+    return _train(teacher)
 
-    given = {key: value for key, value in vars(args).items() if key in {field.name for field in fields(Settings)}}
-    return Settings(**given, augmentation=NO_VIEW if args.no_augmentation else Recipe())
+
+def _run_name(args: argparse.Namespace) -> str:
+    if not args.preset:
+        return "mien"
+    usual = args.preset_parser.get_default("seed")
+    return args.preset + ("" if args.seed == usual else f"-seed{args.seed}") + ("-all" if args.keep_copies else "")
 
 
 def _repeatable(args: argparse.Namespace) -> str:
     """The command that repeats this run, with file names instead of this machine's paths."""
-    parser = Parser("mien-train")
-    add_fit(parser.add_subparsers())
-    defaults = vars(parser.parse_args(["fit", str(args.data)]))
-    words = ["mien-train", "fit", args.data.name]
+    words = ["mien-train", "fit", args.data.name] + (["--preset", args.preset] if args.preset else [])
     for key, value in vars(args).items():
-        if key in {"data", "command", "out", "no_cache", "debug"} or value == defaults.get(key):
+        if key in _NOT_THE_RUN or value == args.preset_parser.get_default(key):
+            continue
+        if key == "teachers":
+            words += [word for path in value for word in ("--teacher", f"{path.parent.name}/{path.name}")]
             continue
         option = "--" + key.replace("_", "-")
-        value = Path(value).name if key == "weights" else ",".join(value) if key == "drop" else value
+        value = Path(value).name if key in {"weights", "votes"} else ",".join(value) if key == "drop" else value
         words += [option] if value is True else [option, str(value)]
     return shlex.join(words)
 

@@ -34,7 +34,7 @@ class RunState:
         self.history: list[dict[str, Any]] = []
         try:
             asked = {
-                "settings": asdict(settings) | {"weights": _weights_identity(settings.weights)},
+                "settings": _identified(asdict(settings)),
                 "labels": list(dataset.labels),
                 "images": {name: len(dataset.split(name)) for name in ("train", "validation", "test")},
                 "training_data": _data_digest(dataset),
@@ -127,11 +127,19 @@ class RunState:
         return bool(patience and scores and len(scores) - 1 - int(np.argmax(scores)) >= patience)
 
 
-def _weights_identity(weights: str) -> str:
-    """A weights file by its content, since its path depends on the folder that the command is given in."""
-    path = Path(weights)
+def _identified(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with files named by their content, since paths depend on the folder that the command is given in."""
+    return settings | {
+        "weights": _identity(settings["weights"]),
+        "votes": _identity(settings["votes"]),
+        "teachers": [_identity(teacher) for teacher in settings["teachers"]],
+    }
+
+
+def _identity(name: str) -> str:
+    path = Path(name)
     if not path.is_file():
-        return weights
+        return name
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: head first, then everything; EMA weights, cosine schedule, early stopping; resumes after a kill.
+"""Fine-tuning: head first, then everything; EMA weights, cosine schedule, distillation; resumes after a kill.
 
 All that a run needs to go on lies in its folder, see `trainer.run_folder`. `model.keras` is always the best network so
 far.
@@ -11,7 +11,6 @@ import importlib.util
 import math
 import subprocess
 import sys
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,18 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.crop import scale_pixels
-from edge.errors import BadDataError
 from trainer import keras_file
-from trainer.augmentation import NO_VIEW, Augment, Recipe, draw_views
+from trainer.augmentation import Augment, Recipe
+from trainer.averaging import AveragedWeights
 from trainer.backbones import build_network, set_backbone_trainable
 from trainer.batch_norm import reestimate
-from trainer.datasets import Dataset, Split
+from trainer.batches import FaceBatches, FaceTable, batch_inputs
+from trainer.callbacks import Checkpoint, KeepBest, StopAtNaN
+from trainer.datasets import Dataset
+from trainer.distillation import Distillation, Panel, VotesHead, open_panel
 from trainer.evaluation import predict
 from trainer.run_folder import RunState
+from trainer.votes import read_votes, votes_of
 
 
 @dataclass(frozen=True)
@@ -55,56 +57,11 @@ class Settings:
     patience: int = 6
     seed: int = 1
     augmentation: Recipe = field(default_factory=Recipe)
-
-
-class FaceBatches(keras.utils.PyDataset):
-    """Batches of scaled faces with the views that the step is to make of them.
-
-    Yields `({"image", "affine", "tone", "erase"}, one-hot labels, sample weights)`; order and views follow from the
-    seed and the epoch alone.
-    """
-
-    def __init__(
-        self,
-        split: Split,
-        *,
-        labels: int,
-        batch: int,
-        recipe: Recipe | None = None,
-        seed: int = 0,
-        epoch: int = 0,
-        label_weights: NDArray[np.float32] | None = None,
-    ) -> None:
-        """Args: `recipe` None keeps the order and the faces as they are, for evaluation."""
-        super().__init__()
-        self._images = scale_pixels(split.images)[..., np.newaxis]
-        self._targets = np.eye(labels, dtype=np.float32)[split.labels]
-        self._weights = np.ones(labels, np.float32) if label_weights is None else label_weights
-        self._batch, self._recipe, self._seed, self._epoch = batch, recipe, seed, epoch
-        self._order = self._draw_order()
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._targets) / self._batch)
-
-    def __getitem__(
-        self, index: int
-    ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32], NDArray[np.float32]]:
-        chosen = self._order[index * self._batch : (index + 1) * self._batch]
-        rng = np.random.default_rng((self._seed, self._epoch, index))
-        views = draw_views(rng, len(chosen), self._images.shape[1], self._recipe or NO_VIEW)
-        targets = self._targets[chosen]
-        return {"image": self._images[chosen], **views}, targets, targets @ self._weights
-
-    def on_epoch_end(self) -> None:
-        """Move on to the next epoch's order and views."""
-        self._epoch += 1
-        self._order = self._draw_order()
-
-    def _draw_order(self) -> NDArray[np.int64]:
-        count = len(self._targets)
-        if self._recipe is None:
-            return np.arange(count)
-        return np.random.default_rng((self._seed, self._epoch)).permutation(count)
+    teachers: tuple[str, ...] = ()
+    distillation: float = 1.0
+    temperature: float = 2.0
+    votes: str = ""
+    votes_weight: float = 0.5
 
 
 def fit(
@@ -128,6 +85,7 @@ def fit(
         OutputError: the folder cannot be written.
     """
     keras.utils.set_random_seed(settings.seed)
+    _use_all_devices()
     network = build_network(
         settings.backbone,
         labels=len(dataset.labels),
@@ -137,9 +95,11 @@ def fit(
         stem_stride=settings.stem_stride,
         weights=settings.weights,
     )
-    state = RunState(folder, settings, dataset)  # once the weights are known to be there: a typo begins no run
+    panel = open_panel(settings.teachers, dataset.labels) if settings.teachers else None
+    votes = _votes(dataset, settings)
+    state = RunState(folder, settings, dataset)  # once all files are known to be there: a typo begins no run
     card = _card(dataset, settings, network, source, command)
-    model = _with_augmentation(network, settings)
+    model = _with_lessons(network, settings, dataset, panel)
     steps = math.ceil(len(dataset.train) / settings.batch)
     for phase in ("head", "all"):
         first, last = (
@@ -164,13 +124,16 @@ def fit(
                 seed=settings.seed,
                 epoch=start,
                 label_weights=label_weights(dataset, settings.class_weight),
+                votes=votes,
             ),
-            validation_data=FaceBatches(dataset.validation, labels=len(dataset.labels), batch=256),
+            validation_data=FaceBatches(
+                dataset.validation, labels=len(dataset.labels), batch=256, first=len(dataset.train)
+            ),
             shuffle=False,  # FaceBatches shuffles the images; Keras's order of batches would not survive a resume
             initial_epoch=start,
             epochs=last,
             verbose=verbose,
-            callbacks=_callbacks(state, network, card, settings, phase),
+            callbacks=_callbacks(state, network, dataset, card, settings, phase),
         )
     if state.best_path.exists():
         _settle(state.best_path, dataset)
@@ -202,16 +165,35 @@ def label_weights(dataset: Dataset, kind: str) -> NDArray[np.float32]:
     return share.astype(np.float32)
 
 
-def _with_augmentation(network: keras.Model, settings: Settings) -> keras.Model:
-    """The network behind a layer that makes views while training: what is compiled, and never what is saved."""
-    size = settings.size
-    inputs = {
-        "image": keras.Input((size, size, 1), name="image"),
-        "affine": keras.Input((8,), name="affine"),
-        "tone": keras.Input((2,), name="tone"),
-        "erase": keras.Input((5,), name="erase"),
-    }
-    return keras.Model(inputs, network(Augment()(inputs)))
+def _votes(dataset: Dataset, settings: Settings) -> NDArray[np.float32] | None:
+    if not settings.votes:
+        return None
+    return votes_of(read_votes(Path(settings.votes)), dataset.train, settings.votes, dataset.rows)
+
+
+def _with_lessons(network: keras.Model, settings: Settings, dataset: Dataset, panel: Panel | None) -> keras.Model:
+    """The network between its views and its lessons: what is compiled, and never what is saved."""
+    inputs = batch_inputs()
+    images = FaceTable(np.concatenate([dataset.train.images, dataset.validation.images]))(inputs["number"])
+    view = Augment()({"image": images, **{key: inputs[key] for key in ("affine", "tone", "erase", "own")}})
+    logits, features = keras.Model(network.input, [network.output, network.layers[-1].input])(view)
+    if settings.votes:
+        logits = VotesHead(settings.votes_weight)([logits, features, inputs["votes"]])
+    if panel:
+        logits = Distillation(panel, weight=settings.distillation, temperature=settings.temperature)([logits, view])
+    return keras.Model(inputs, logits)
+
+
+def _use_all_devices() -> None:
+    """Spread batches over several accelerators, by Keras's own means where its backend has them."""
+    count = len(keras.distribution.list_devices())
+    if count < 2 or keras.distribution.distribution() is not None:
+        return
+    if keras.backend.backend() == "jax":
+        keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
+        print(f"training on {count} devices", file=sys.stderr)
+    else:
+        print(f"note: {count} devices are here, one is used; KERAS_BACKEND=jax uses all of them", file=sys.stderr)
 
 
 def _compile(model: keras.Model, network: keras.Model, settings: Settings, phase: str, steps: int) -> None:
@@ -259,13 +241,19 @@ def _jit_compile() -> str | bool:
 
 
 def _callbacks(
-    state: RunState, network: keras.Model, card: dict[str, Any], settings: Settings, phase: str
+    state: RunState, network: keras.Model, dataset: Dataset, card: dict[str, Any], settings: Settings, phase: str
 ) -> list[keras.callbacks.Callback]:
-    callbacks: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(), Checkpoint(state)]
+    callbacks: list[keras.callbacks.Callback] = [StopAtNaN(state), Checkpoint(state)]
     if settings.ema:
-        # After Checkpoint, which keeps the raw weights to go on from, and before KeepBest, which keeps the EMA ones.
-        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    callbacks.append(KeepBest(state, network, card, phase, settings.patience if phase == "all" else 0))
+        # After Checkpoint, which keeps the raw weights to go on from, and before KeepBest, which keeps the EMA ones. A
+        # frozen backbone's batch norm fits as it is.
+        callbacks.append(
+            AveragedWeights(network, dataset.train.images, seed=settings.seed)
+            if phase == "all"
+            else keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        )
+    patience = settings.patience if phase == "all" else 0
+    callbacks.append(KeepBest(state, network, card, phase=phase, patience=patience, images=len(dataset.train)))
     if _has_tensorboard():
         callbacks.append(
             keras.callbacks.TensorBoard(log_dir=str(state.folder / "tensorboard" / phase), write_graph=False)
@@ -283,52 +271,6 @@ def _has_tensorboard() -> bool:
     return True
 
 
-class Checkpoint(keras.callbacks.Callback):
-    """Keeps the weights that a killed run goes on from, after each epoch; ends a run whose loss is no number."""
-
-    def __init__(self, state: RunState) -> None:
-        super().__init__()
-        self._state = state
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keep the weights."""
-        logs = logs or {}
-        # The last step may ruin the weights after its own loss was taken: then only validation shows it.
-        if not all(math.isfinite(logs.get(key, math.nan)) for key in ("loss", "val_loss")):
-            raise BadDataError(
-                f"{self._state.folder}: the loss is not a number in epoch {epoch + 1}; lower --learning-rate. "
-                f"The last good checkpoint is epoch {len(self._state.history)}"
-            )
-        self._state.keep_weights(self.model)
-
-
-class KeepBest(keras.callbacks.Callback):
-    """Writes the network to `model.keras` when it beats all epochs before it, and stops when patience is over.
-
-    Only then is the epoch recorded: a run killed between the two does the epoch again and loses no best network.
-    """
-
-    def __init__(self, state: RunState, network: keras.Model, card: dict[str, Any], phase: str, patience: int) -> None:
-        super().__init__()
-        self._state, self._network, self._card, self._phase, self._patience = state, network, card, phase, patience
-        self._began = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start the clock."""
-        self._began = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keep, record, stop."""
-        logs = logs or {}
-        accuracy = float(logs["val_accuracy"])
-        if self._state.beats_all(accuracy):
-            card = {**self._card, "selected": {"epoch": epoch + 1, "validation_accuracy": accuracy}}
-            keras_file.save_network(self._network, card, self._state.best_path)
-        self._state.record(self._phase, logs, time.monotonic() - self._began)
-        if self._state.should_stop(self._patience):
-            self.model.stop_training = True
-
-
 def _card(dataset: Dataset, settings: Settings, network: keras.Model, source: str, command: str) -> dict[str, Any]:
     """What the exporter and the reader of a model card have to know."""
     return {
@@ -342,11 +284,27 @@ def _card(dataset: Dataset, settings: Settings, network: keras.Model, source: st
             "pretraining": Path(settings.weights).name,
             "parameters": network.count_params(),
             "seed": settings.seed,
-            "settings": asdict(settings) | {"weights": Path(settings.weights).name},
+            "settings": asdict(settings)
+            | {
+                "weights": Path(settings.weights).name,
+                "votes": Path(settings.votes).name,
+                "teachers": [Path(teacher).parent.name for teacher in settings.teachers],
+            },
+            "teachers": [_teacher(Path(teacher)) for teacher in settings.teachers],
             "command": command,
             "commit": _commit(),
             "keras": f"{keras.__version__} on {keras.backend.backend()}",
         },
+    }
+
+
+def _teacher(path: Path) -> dict[str, Any]:
+    """Where a teacher comes from: a network's rights and leaks are its teachers' too."""
+    card = keras_file.read_card(path)
+    told = card.get("provenance", {})
+    return {key: told.get(key, "not told") for key in ("architecture", "pretraining", "dataset", "command")} | {
+        "validation_accuracy": card.get("selected", {}).get("validation_accuracy"),
+        "left_out_of_training": told.get("left_out_of_training", {}),
     }
 
 

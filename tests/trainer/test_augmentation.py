@@ -8,8 +8,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 from edge.crop import scale_pixels
-from trainer.augmentation import NO_VIEW, Augment, Recipe, draw_views
-from trainer.training import FaceBatches
+from trainer.augmentation import NO_VIEW, Augment, Recipe, draw_views, mix_targets
 
 pytestmark = pytest.mark.trainer
 
@@ -92,40 +91,29 @@ def test_draws_stay_within_two_standard_deviations():
     assert (bottom <= 48).all()
 
 
-def batches(drawn, **options) -> FaceBatches:
-    return FaceBatches(drawn.train, labels=7, batch=16, **({"recipe": Recipe(), "seed": 5} | options))
+def test_mixing_blends_each_face_with_the_one_before_it_by_its_share(images):
+    own = np.linspace(0.5, 1.0, len(images), dtype=np.float32)[:, np.newaxis]
+    mixed = augmented(images, NO_VIEW, own=own)
+    share = own[:, :, np.newaxis, np.newaxis]
+    np.testing.assert_allclose(mixed, share * images + (1 - share) * np.roll(images, 1, axis=0), atol=1e-6)
 
 
-def assert_equal(one, other) -> None:
-    for key in one[0]:
-        np.testing.assert_array_equal(one[0][key], other[0][key])
-    np.testing.assert_array_equal(one[1], other[1])
+def test_targets_are_mixed_by_the_same_shares_as_their_faces():
+    targets = np.eye(3, dtype=np.float32)
+    own = np.array([[0.6], [0.7], [1.0]], np.float32)
+    expected = [[0.6, 0, 0.4], [0.3, 0.7, 0], [0, 0, 1]]
+    np.testing.assert_allclose(mix_targets(targets, own), expected, atol=1e-6)
 
 
-def test_views_and_order_depend_on_seed_epoch_and_batch_alone(drawn):
-    one, other = batches(drawn), batches(drawn)
-    third = other[3]
-    other[0]
-    assert_equal(one[3], third)
-    one.on_epoch_end()
-    assert_equal(one[3], batches(drawn, epoch=1)[3])
-    for different in (batches(drawn)[2], batches(drawn, epoch=1)[3], batches(drawn, seed=6)[3]):
-        assert not np.array_equal(different[0]["affine"], third[0]["affine"])
-        assert not np.array_equal(different[0]["image"], third[0]["image"])
+def test_the_larger_share_is_a_face_s_own():
+    own = draw_views(np.random.default_rng(0), 1000, 48, Recipe(mixup=0.5))["own"]
+    assert own.min() >= 0.5
+    assert own.max() <= 1.0
+    assert own.std() > 0.1
+    assert (draw_views(np.random.default_rng(0), 1000, 48, Recipe())["own"] == 1.0).all()
 
 
-def test_an_epoch_shows_each_face_once(drawn):
-    data = batches(drawn)
-    shown = np.concatenate([data[index][0]["image"] for index in range(len(data))])
-    assert len(data) == 5
-    assert {image.tobytes() for image in shown} == {
-        image.tobytes() for image in scale_pixels(drawn.train.images)[..., np.newaxis]
-    }
-
-
-def test_evaluation_keeps_the_order_and_the_faces(drawn):
-    inputs, targets, weights = batches(drawn, recipe=None)[1]
-    np.testing.assert_array_equal(inputs["image"][..., 0], scale_pixels(drawn.train.images[16:32]))
-    np.testing.assert_array_equal(targets.argmax(axis=1), drawn.train.labels[16:32])
-    np.testing.assert_array_equal(inputs["affine"], np.tile(np.float32([1, 0, 0, 0, 1, 0, 0, 0]), (16, 1)))
-    assert weights.tolist() == [1.0] * 16
+def test_mixing_changes_no_other_draw():
+    plain, mixed = (draw_views(np.random.default_rng(3), 16, 48, Recipe(mixup=alpha)) for alpha in (0.0, 0.5))
+    for key in ("affine", "tone", "erase"):
+        np.testing.assert_array_equal(plain[key], mixed[key])

@@ -20,8 +20,10 @@ import h5py
 from edge.errors import BadDataError, InputNotFoundError, OutputError
 from trainer import keras_file, run_folder, training
 from trainer.backbones import build_network
+from trainer.batches import FaceBatches
 from trainer.datasets import Dataset
-from trainer.training import FaceBatches, Settings, label_weights
+from trainer.evaluation import predict
+from trainer.training import Settings, label_weights
 
 pytestmark = pytest.mark.trainer
 
@@ -118,7 +120,7 @@ def test_what_is_learned_is_in_the_file(drawn, uninterrupted):
     first, *_, last = history(uninterrupted)
     assert last["loss"] < first["loss"]
     network, card = keras_file.load_network(uninterrupted / "model.keras")
-    guess = np.asarray(network(FaceBatches(drawn.validation, labels=7, batch=35)[0][0]["image"])).argmax(axis=1)
+    guess = predict(network, drawn.validation).argmax(axis=1)
     best = max(epoch["val_accuracy"] for epoch in history(uninterrupted))
     assert float((guess == drawn.validation.labels).mean()) == pytest.approx(best)
     assert card["selected"]["validation_accuracy"] == pytest.approx(best)
@@ -289,7 +291,9 @@ def test_an_epoch_that_cannot_be_written_says_so_and_leaves_the_ones_before(draw
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(drawn, tmp_path):
     settings = replace(SETTINGS, learning_rate=1e30, warmup_steps=0, ema=0, epochs=5)
-    with pytest.raises(BadDataError, match=r"the loss is not a number in epoch \d; lower --learning-rate") as caught:
+    with pytest.raises(
+        BadDataError, match=r"the loss is not a number (at step \d of|after) epoch \d; lower --learning-rate"
+    ) as caught:
         fit(drawn, settings, tmp_path)
     good = len(history(tmp_path))
     assert 1 <= good < 6
@@ -337,3 +341,62 @@ def test_balanced_label_weights_are_inverse_to_the_counts(drawn):
     assert label_weights(uneven, "none").tolist() == [1.0] * 7
     batch = FaceBatches(uneven.train, labels=7, batch=16, label_weights=weights)[0]
     np.testing.assert_allclose(batch[2], weights[uneven.train.labels[:16]])
+
+
+VOTES_HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+
+
+@pytest.fixture
+def with_lessons(uninterrupted, drawn, tmp_path) -> tuple[Dataset, Settings]:
+    """Settings with everything that a network can learn from beside its labels."""
+    votes = tmp_path / "votes.csv"
+    rows = [
+        "Training,x.png," + ",".join(str(10 * (number % 7 == column)) for column in range(10)) for number in range(70)
+    ]
+    votes.write_text("\n".join([VOTES_HEADER, *rows]) + "\n")
+    settings = replace(
+        SETTINGS,
+        augmentation=replace(SETTINGS.augmentation, mixup=0.4),
+        teachers=(str(uninterrupted / "model.keras"),),
+        votes=str(votes),
+    )
+    return replace(drawn, rows=70), settings
+
+
+def test_a_run_with_teachers_votes_and_mixing_goes_on_as_if_nothing_had_been(with_lessons, tmp_path, monkeypatch):
+    fit(*with_lessons, tmp_path / "through")
+    recording = run_folder.RunState.record
+
+    def record(state: run_folder.RunState, *args: Any) -> None:
+        recording(state, *args)
+        if len(state.history) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_folder.RunState, "record", record)
+    with pytest.raises(KeyboardInterrupt):
+        fit(*with_lessons, tmp_path / "stopped")
+    monkeypatch.setattr(run_folder.RunState, "record", recording)
+    fit(*with_lessons, tmp_path / "stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "through")
+
+
+def test_teachers_and_votes_are_lessons_and_no_part_of_the_network(with_lessons, uninterrupted, tmp_path):
+    path = fit(*with_lessons, tmp_path / "run")
+    network, card = keras_file.load_network(path)
+    plain, _ = keras_file.load_network(uninterrupted / "model.keras")
+    assert [type(layer) for layer in network.layers] == [type(layer) for layer in plain.layers]
+    assert network.count_params() == plain.count_params()
+    told = card["provenance"]
+    assert told["teachers"][0]["command"] == "mien-train fit"
+    assert told["settings"]["votes"] == "votes.csv"
+    assert str(tmp_path) not in json.dumps(card)
+
+
+def test_another_teacher_in_the_same_folder_is_refused(with_lessons, uninterrupted, tmp_path):
+    dataset, settings = with_lessons
+    run_folder.RunState(tmp_path / "run", settings, dataset)
+    network, card = keras_file.load_network(uninterrupted / "model.keras")
+    other = tmp_path / "other.keras"
+    keras_file.save_network(network, card | {"note": "another"}, other)
+    with pytest.raises(BadDataError, match=r"begun with settings\.teachers = "):
+        run_folder.RunState(tmp_path / "run", replace(settings, teachers=(str(other),)), dataset)
