@@ -19,6 +19,8 @@ BACKBONES = {"mobilenet_v1": keras.applications.MobileNet, "mobilenet_v2": keras
 _STEMS = {"mobilenet_v1": "conv1", "mobilenet_v2": "Conv1"}
 _IMAGENET_WIDTHS = {"mobilenet_v1": (0.25, 0.5, 0.75, 1.0), "mobilenet_v2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
 """The width multipliers that Keras has ImageNet weights for."""
+_CAFFE_MEAN = np.array([103.939, 116.779, 123.68])
+"""ImageNet's blue, green and red, as `keras.applications.imagenet_utils.preprocess_input` has them."""
 IMAGENET = "imagenet"
 SCRATCH = "none"
 _FILES = {
@@ -32,7 +34,15 @@ _FILES = {
 
 
 def build_network(
-    backbone: str, *, labels: int, size: int, width: float, dropout: float, stem_stride: int, weights: str
+    backbone: str,
+    *,
+    labels: int,
+    size: int,
+    width: float,
+    dropout: float,
+    stem_stride: int,
+    weights: str,
+    weights_scaling: str = "tf",
 ) -> keras.Model:
     """A classifier of scaled grey faces.
 
@@ -43,7 +53,9 @@ def build_network(
         width: width multiplier (alpha).
         dropout: share of pooled features dropped in training.
         stem_stride: stride of the first convolution; 1 for faces of 48 px.
-        weights: path of an ImageNet `no_top` file, `imagenet` for Keras's own download, `none` for random weights.
+        weights: path of a `no_top` file, `imagenet` for Keras's own download, `none` for random weights.
+        weights_scaling: how the pretrained network wanted its pixels, in Keras's terms: `tf` for -1..1, `caffe` for
+            blue, green, red minus ImageNet's mean. A `caffe` stem is rescaled to fit.
 
     Returns:
         A model from `float32[n, size, size, 1]` in -1..1 to logits `float32[n, labels]`, with the backbone's layers
@@ -58,6 +70,8 @@ def build_network(
     body = _grey_copy(backbone, pretrained, size, stem_stride)
     if weights != SCRATCH:
         _take_weights(body, pretrained)
+    if weights != SCRATCH and weights_scaling == "caffe":
+        _rescale_stem(body, pretrained, _STEMS[backbone])
     features = keras.layers.GlobalAveragePooling2D(name="pool")(body.output)
     features = keras.layers.Dropout(dropout, seed=0, name="dropout")(features)
     logits = keras.layers.Dense(labels, name="logits")(features)
@@ -143,3 +157,13 @@ def _take_weights(body: keras.Model, pretrained: keras.Model) -> None:
             # On R = G = B the three input kernels act as their sum, so a grey stem loses nothing.
             values[0] = np.sum(values[0], axis=2, keepdims=True)
         layer.set_weights(values)
+
+
+def _rescale_stem(body: keras.Model, pretrained: keras.Model, stem: str) -> None:
+    """Let a stem that was trained on 0..255 minus a mean take grey faces in -1..1."""
+    kernel = np.asarray(pretrained.get_layer(stem).get_weights()[0])
+    body.get_layer(stem).set_weights([127.5 * kernel.sum(axis=2, keepdims=True)])
+    # A face's 0 is 127.5 of 255 and not the mean: what that adds goes into the batch norm behind the stem.
+    added = (kernel.sum(axis=(0, 1)) * (127.5 - _CAFFE_MEAN)[:, np.newaxis]).sum(axis=0)
+    norm = next(layer for layer in body.layers if isinstance(layer, keras.layers.BatchNormalization))
+    norm.moving_mean.assign(norm.moving_mean - added)

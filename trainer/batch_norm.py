@@ -53,6 +53,36 @@ def reestimate(network: keras.Model, images: NDArray[np.uint8], *, batch: int = 
             state.assign(value)  # a run that is resumed does not come by here, and is to draw the same masks
 
 
+def restate(network: keras.Model, images: NDArray[np.uint8], *, batch: int = 128) -> None:
+    """Give folded batch norms statistics of their own without changing what the network computes.
+
+    Where batch norm was folded into its convolution, mean 0 and variance 1 are not what comes in, and training with
+    batch norm on would start from another network. Here mean and variance become those of `images`, and scale and
+    offset make up for it.
+
+    Args:
+        network: takes scaled grey faces `float32[n, size, size, 1]`.
+        images: `uint8[n, size, size]`; one or two thousand are enough.
+        batch: faces in a batch.
+    """
+    norms = _norms(network)
+    taps = keras.Model(network.input, [norm.input for norm in norms])
+    sums = [np.zeros((2, norm.moving_mean.shape[0])) for norm in norms]
+    pixels = np.zeros(len(norms))
+    for start in range(0, len(images), batch):
+        incoming = taps.predict_on_batch(scale_pixels(images[start : start + batch])[..., np.newaxis])
+        for number, values in enumerate(incoming):
+            flat = np.asarray(values, np.float64).reshape(-1, values.shape[-1])
+            sums[number] += flat.sum(axis=0), (flat**2).sum(axis=0)
+            pixels[number] += len(flat)
+    for norm, (total, squares), count in zip(norms, sums, pixels, strict=True):
+        mean = total / count
+        variance = np.maximum(squares / count - mean**2, 1e-6)
+        gamma, beta, old_mean, old_variance = (keras.ops.convert_to_numpy(value) for value in norm.get_weights())
+        slope = gamma / np.sqrt(old_variance + norm.epsilon)
+        norm.set_weights([slope * np.sqrt(variance + norm.epsilon), beta + slope * (mean - old_mean), mean, variance])
+
+
 def read_statistics(network: keras.Model) -> list[NDArray[np.float32]]:
     """Every batch norm's mean and variance, to be written back by `write_statistics`."""
     return [keras.ops.convert_to_numpy(value).copy() for value in _statistics(network)]

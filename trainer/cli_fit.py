@@ -47,6 +47,11 @@ def add_fit(commands: Any) -> None:
         "(default: %(default)s)",
     )  # fmt: skip
     net.add_argument(
+        "--weights-scaling", choices=["tf", "caffe"], default="tf",
+        help="what pixels those weights were trained on: tf, -1 to 1; caffe, blue, green and red minus ImageNet's "
+        "mean, batch norm folded (default: %(default)s)",
+    )  # fmt: skip
+    net.add_argument(
         "--size", type=whole(32, 512), default=48, help="side of the input in pixels (default: %(default)s)"
     )
     net.add_argument("--width", type=number(0.1, 2), default=1.0, help="width multiplier (default: %(default)s)")

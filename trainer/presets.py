@@ -45,6 +45,10 @@ PRESETS = {
         teachers=("teacher-v1-48", "teacher-v2-48"),
         votes=True,
     ),
+    "faces-v1-48": Preset(
+        "teacher-v1-48 from VGGFace2's weights (name the file with --weights): for comparison, never shipped",
+        {"epochs": 14, "weights_scaling": "caffe"},
+    ),
     "mien-v1-48-small": Preset(
         "quarter-width MobileNetV1 from nothing, taught by the full one",
         {"width": 0.25, "weights": "none", "head_epochs": 0, "epochs": 60, "dropout": 0.1, "patience": 0},

@@ -23,7 +23,7 @@ from trainer import keras_file
 from trainer.augmentation import Augment, Recipe
 from trainer.averaging import AveragedWeights
 from trainer.backbones import build_network, set_backbone_trainable
-from trainer.batch_norm import reestimate
+from trainer.batch_norm import reestimate, restate
 from trainer.batches import FaceBatches, FaceTable, batch_inputs
 from trainer.callbacks import Checkpoint, KeepBest, StopAtNaN
 from trainer.datasets import Dataset
@@ -39,6 +39,7 @@ class Settings:
 
     backbone: str = "mobilenet_v1"
     weights: str = "imagenet"
+    weights_scaling: str = "tf"
     size: int = 48
     width: float = 1.0
     stem_stride: int = 1
@@ -94,7 +95,10 @@ def fit(
         dropout=settings.dropout,
         stem_stride=settings.stem_stride,
         weights=settings.weights,
+        weights_scaling=settings.weights_scaling,
     )
+    if settings.weights_scaling == "caffe":
+        restate(network, dataset.train.images[:2000])
     panel = open_panel(settings.teachers, dataset.labels) if settings.teachers else None
     votes = _votes(dataset, settings)
     state = RunState(folder, settings, dataset)  # once all files are known to be there: a typo begins no run

@@ -13,7 +13,8 @@ from keras.src.utils import file_utils
 
 from edge.errors import BadDataError, InputNotFoundError, UnavailableError, UsageError
 from trainer import backbones
-from trainer.backbones import BACKBONES, build_network, set_backbone_trainable
+from trainer.backbones import BACKBONES, build_network, find_weights, set_backbone_trainable
+from trainer.presets import PRESETS
 
 pytestmark = pytest.mark.trainer
 
@@ -143,3 +144,44 @@ def test_weights_that_are_no_hdf5_or_cut_short_are_refused(pretrained, tmp_path,
     path.write_bytes(pretrained["mobilenet_v1"][1].read_bytes()[:kept])
     with pytest.raises(BadDataError, match=r"cut\.h5: these weights do not fit"):
         build(weights=str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "width"),
+    [
+        ("mobilenet_2_5_224_tf_no_top.h5", "mobilenet_v1", 0.25),
+        ("mobilenet_v1_1.0_224_imagenet_no_top.h5", "mobilenet_v1", 1.0),
+        ("mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5", "mobilenet_v2", 0.35),
+        ("mobilenet_v2_1.0_224_imagenet_no_top.h5", "mobilenet_v2", 1.0),
+    ],
+)
+def test_a_folder_of_weights_is_searched_for_the_file_that_fits(tmp_path, name, backbone, width):
+    (tmp_path / name).touch()
+    assert find_weights(str(tmp_path), backbone, width) == str(tmp_path / name)
+    with pytest.raises(InputNotFoundError, match=r"no ImageNet weights of mobilenet_v\d at width 0\.75 in this folder"):
+        find_weights(str(tmp_path), backbone, 0.75)
+
+
+@pytest.mark.parametrize("place", ["imagenet", "none", "some/file.h5"])
+def test_weights_that_are_no_folder_are_left_as_they_are(place):
+    assert find_weights(place, "mobilenet_v1", 1.0) == place
+
+
+def test_a_caffe_network_sees_in_a_grey_face_what_it_would_have_seen_in_its_own_scale(pretrained, faces):
+    colour, path = pretrained["mobilenet_v1"]
+    grey = build(weights=str(path), size=64, stem_stride=2, weights_scaling="caffe")
+    face = faces(2, 64, 9)[0].astype(np.float32)[..., np.newaxis]
+    theirs = np.repeat(face, 3, axis=3) - np.array([103.939, 116.779, 123.68], np.float32)
+    seen, expected = (
+        np.asarray(keras.Model(network.input, network.get_layer("conv1_bn").output)(pixels))
+        for network, pixels in ((grey, face / 127.5 - 1), (colour, theirs))
+    )
+    # At the border one pads with grey 127.5, the other with the mean.
+    np.testing.assert_allclose(seen[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], rtol=1e-3, atol=1e-2)
+    assert expected.std() > 1
+
+
+def test_every_named_training_starts_from_a_network_that_can_be_built():
+    for preset in PRESETS.values():
+        options = preset.options
+        build(options.get("backbone", "mobilenet_v1"), width=options.get("width", 1.0), size=options.get("size", 48))

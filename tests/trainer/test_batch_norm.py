@@ -9,7 +9,7 @@ import keras
 
 from edge.crop import scale_pixels
 from trainer import keras_file, training
-from trainer.batch_norm import reestimate
+from trainer.batch_norm import reestimate, restate
 from trainer.datasets import Dataset, Split
 
 pytestmark = pytest.mark.trainer
@@ -85,3 +85,19 @@ def test_a_network_that_would_lose_by_them_stays_as_it_is(faces, tmp_path):
     training._settle(path, drawn(faces))
 
     assert path.read_bytes() == before
+
+
+def test_folded_norms_get_statistics_of_the_faces_and_compute_what_they_did(drawn):
+    keras.utils.set_random_seed(2)
+    face = keras.Input((32, 32, 1))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(6, 3, strides=2)(face))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(keras.layers.ReLU(6.0)(x)))
+    network = keras.Model(face, keras.layers.GlobalAveragePooling2D()(x))
+    for norm in (network.layers[2], network.layers[5]):
+        gamma, beta, mean, variance = norm.get_weights()
+        norm.set_weights([gamma * 1.5, beta + 0.3, mean, variance])
+    faces = scale_pixels(drawn.train.images)[..., np.newaxis]
+    before = np.asarray(network(faces))
+    restate(network, drawn.train.images, batch=32)
+    np.testing.assert_allclose(np.asarray(network(faces)), before, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(network(faces, training=True)), before, rtol=1e-2, atol=1e-2)

@@ -1,0 +1,104 @@
+"""Trainings by name, their teachers first."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
+
+import keras
+
+from trainer import presets, training
+from trainer.cli import main
+from trainer.keras_file import read_card
+from trainer.presets import PRESETS, Preset
+
+pytestmark = pytest.mark.trainer
+
+TINY = {"size": 32, "epochs": 1, "head_epochs": 0, "weights": "none", "batch": 32}
+
+
+def small_network(backbone, *, labels, size, width, dropout, stem_stride, weights, weights_scaling):
+    face = keras.Input((size, size, 1))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, strides=4)(face))
+    return keras.Model(face, keras.layers.Dense(labels, name="logits")(keras.layers.Flatten()(x)))
+
+
+@pytest.fixture(autouse=True)
+def _tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "build_network", small_network)
+    tiny = {
+        "plain": Preset("labels alone", TINY | {"seed": 5}),
+        "taught": Preset("taught by plain", TINY | {"mixup": 0.3}, teachers=("plain",), votes=True),
+    }
+    monkeypatch.setattr(presets, "PRESETS", tiny)
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs"
+
+
+def settings(run: Path) -> dict:
+    return json.loads((run / "run.json").read_text())["settings"]
+
+
+def test_a_preset_is_trained_after_its_teachers_and_repeats_itself(runs, drawn_npz, capsys):
+    command = ["fit", str(drawn_npz), "--preset", "taught", "--votes", "none", "--seed", "7"]
+    assert main(command) == 0
+    assert "taught learns from plain:" in capsys.readouterr().out
+    card = read_card(runs / "taught-seed7" / "model.keras")["provenance"]
+    assert card["command"] == "mien-train fit drawn.npz --preset taught --seed 7 --votes none"
+    assert [teacher["command"] for teacher in card["teachers"]] == ["mien-train fit drawn.npz --preset plain"]
+    assert settings(runs / "taught-seed7")["augmentation"]["mixup"] == 0.3
+    assert settings(runs / "plain")["seed"] == 5, "a student's seed is not its teachers'"
+    taught = (runs / "plain" / "model.keras").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (runs / "plain" / "model.keras").stat().st_mtime_ns == taught, "a trained teacher is not trained again"
+
+
+def test_options_beside_a_preset_win_wherever_they_stand(runs, drawn_npz):
+    for place, command in enumerate((["--epochs", "2", "--preset", "plain"], ["--preset", "plain", "--epochs", "2"])):
+        assert main(["fit", str(drawn_npz), *command, "--out", str(runs / str(place))]) == 0
+        assert settings(runs / str(place))["epochs"] == 2
+        assert settings(runs / str(place))["seed"] == 5
+
+
+def test_named_teachers_stand_in_for_the_preset_s(runs, drawn_npz, capsys):
+    assert main(["fit", str(drawn_npz), "--preset", "plain", "--out", str(runs / "mine")]) == 0
+    teacher = str(runs / "mine" / "model.keras")
+    assert main(["fit", str(drawn_npz), "--preset", "taught", "--votes", "none", "--teacher", teacher]) == 0
+    assert "learns from plain" not in capsys.readouterr().out
+    command = read_card(runs / "taught" / "model.keras")["provenance"]["command"]
+    assert command == "mien-train fit drawn.npz --preset taught --teacher mine/model.keras --votes none"
+
+
+def test_the_literature_s_protocol_has_a_folder_of_its_own(runs, drawn_npz):
+    assert main(["fit", str(drawn_npz), "--preset", "taught", "--votes", "none", "--keep-copies"]) == 0
+    assert {path.name for path in runs.iterdir()} == {"plain-all", "taught-all"}
+
+
+def test_a_preset_that_is_not_there_is_wrong_usage_and_the_others_are_named(capsys):
+    assert main(["fit", "faces.npz", "--preset", "mein"]) == 64
+    assert "--preset mein: there is no such preset; choose one of plain, taught" in capsys.readouterr().err
+
+
+def test_a_preset_that_learns_from_votes_asks_for_them_before_anything_is_trained(runs, drawn_npz, capsys):
+    assert main(["fit", str(drawn_npz), "--preset", "taught"]) == 64
+    assert "name its fer2013new.csv with --votes, or --votes none" in capsys.readouterr().err
+    assert not runs.exists()
+
+
+def test_teachers_come_before_their_students_in_the_list_and_every_preset_is_in_the_help(capsys, monkeypatch):
+    names, shown = list(PRESETS), presets_help(capsys, monkeypatch)
+    for name, preset in PRESETS.items():
+        assert all(names.index(teacher) < names.index(name) for teacher in preset.teachers)
+        assert preset.summary in shown
+
+
+def presets_help(capsys, monkeypatch) -> str:
+    monkeypatch.setattr(presets, "PRESETS", PRESETS)
+    assert main(["fit", "--help"]) == 0
+    return capsys.readouterr().out
