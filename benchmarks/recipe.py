@@ -1,6 +1,6 @@
-"""What each piece of the training recipe gives on PublicTest: one piece added at a time, everything else the same.
+r"""What each piece of the training recipe gives on PublicTest: one piece added at a time, everything else the same.
 
-    python -m benchmarks.recipe fer2013.csv --weights no_top_weights/ --votes fer2013new.csv \\
+    python -m benchmarks.recipe fer2013.csv --weights no_top_weights/ --votes fer2013new.csv \
         --teacher runs/teacher-v1-48/model.keras --teacher runs/teacher-v2-48/model.keras --write docs/recipe.md
 
 Every rung is a resumable run of its own; given again, the command goes on where it was killed. A short schedule is
@@ -42,12 +42,15 @@ def rungs(start: Settings, votes: str, teachers: tuple[str, ...]) -> list[tuple[
 
 def as_markdown(rows: list[tuple[str, list[float]]], start: Settings, command: str) -> str:
     """The table, with each rung's gain over the one before it."""
+    told = (
+        f"MobileNetV1, {start.size} px, {start.epochs} epochs over all layers, batch norm re-estimated at the end; "
+        "accuracy on PublicTest, on which 1.5 points are the 95 % interval of one figure. Each row adds one piece to "
+        "the row above it. The seeds are listed so that a gain can be held against their spread."
+    )
     lines = [
         "# What each piece of the recipe gives",
         "",
-        f"MobileNetV1, {start.size} px, {start.epochs} epochs over all layers, batch norm re-estimated at the end; "
-        "accuracy on PublicTest, on which 1.5 points are the 95 % interval of one figure. Each row adds one piece to "
-        "the row above it. The seeds are listed so that a gain can be held against their spread.",
+        told,
         "",
         f"`{command}`",
         "",
