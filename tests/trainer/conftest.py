@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.camera.synthetic import SAMPLES
 from edge.labels import FER2013_LABELS
 from trainer.datasets import Dataset, Split
 
@@ -120,6 +121,16 @@ def drawn_npz(drawn: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
         usage=np.repeat(np.arange(3, dtype=np.uint8), [len(split) for split in splits]),
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def portraits() -> list[NDArray[np.uint8]]:
+    """Eight photos (B, G, R) of one person each: the samples, the conference's six people cut out with room around."""
+    single = [cv2.imread(str(SAMPLES / name)) for name in ("astronaut.png", "grace_hopper.jpg")]
+    group = cv2.imread(str(SAMPLES / "solvay_conference.jpg"))
+    places = [(39, 177, 110), (223, 69, 124), (360, 177, 137), (592, 59, 105), (763, 163, 123), (854, 69, 103)]
+    room = [(max(0, x - side // 3), y - side // 3, side * 5 // 3) for x, y, side in places]
+    return single + [group[y : y + side, x : x + side].copy() for x, y, side in room]
 
 
 @pytest.fixture(scope="session")
