@@ -155,7 +155,7 @@ def _settle(path: Path, dataset: Dataset) -> None:
             "validation_accuracy": accuracy,
             "batch_norm": f"re-estimated on {len(dataset.train):,} plain training faces",
             "validation_accuracy_before": before,
-            "commit": _commit(),  # a run may have been begun under another
+            "commit": current_commit(),  # a run may have been begun under another
         }
         keras_file.save_network(network, card, path)
 
@@ -190,13 +190,13 @@ def _with_lessons(network: keras.Model, settings: Settings, dataset: Dataset, pa
 
 def _use_all_devices() -> None:
     """Spread batches over several accelerators, by Keras's own means where its backend has them."""
+    if keras.backend.backend() == "torch" or keras.distribution.distribution() is not None:
+        return  # Keras has no such means for PyTorch
     count = len(keras.distribution.list_devices())
-    if count < 2 or keras.distribution.distribution() is not None:
-        return
-    if keras.backend.backend() == "jax":
+    if count > 1 and keras.backend.backend() == "jax":
         keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
         print(f"training on {count} devices", file=sys.stderr)
-    else:
+    elif count > 1:
         print(f"note: {count} devices are here, one is used; KERAS_BACKEND=jax uses all of them", file=sys.stderr)
 
 
@@ -225,7 +225,7 @@ def _compile(model: keras.Model, network: keras.Model, settings: Settings, phase
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=_jit_compile(),
+        jit_compile=jit_choice(),
     )
     optimizer.build(model.trainable_variables)
 
@@ -237,7 +237,7 @@ def _restore_seeds(network: keras.Model, steps: int) -> None:
             layer.seed_generator.state.assign(np.array([layer.seed, steps]))
 
 
-def _jit_compile() -> str | bool:
+def jit_choice() -> str | bool:
     """Keras's choice, but for TensorFlow on a CPU: there XLA makes depthwise convolutions eight times slower."""
     if keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu"):
         return False
@@ -296,7 +296,7 @@ def _card(dataset: Dataset, settings: Settings, network: keras.Model, source: st
             },
             "teachers": [_teacher(Path(teacher)) for teacher in settings.teachers],
             "command": command,
-            "commit": _commit(),
+            "commit": current_commit(),
             "keras": f"{keras.__version__} on {keras.backend.backend()}",
         },
     }
@@ -312,7 +312,8 @@ def _teacher(path: Path) -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
+def current_commit() -> str:
+    """The commit that this code is at; `unknown` where it is installed without its history."""
     here = Path(__file__).parent
     try:
         done = subprocess.run(
