@@ -15,6 +15,7 @@ from trainer.cli_prepare import add_prepare
 EPILOG = """examples:
   mien-train fit fer2013.csv --weights mobilenet_1_0_224_tf_no_top.h5 --out runs/first
   mien-train fit fer2013.csv --out runs/first            # the same command again goes on after a kill
+  mien-train prepare photos/ --out my_faces/             # finds and cuts the faces in your own photos
   mien-train fit my_faces/ --backbone mobilenet_v2 --width 0.5 --weights none
   mien-train evaluate runs/first/model.keras fer2013.csv # PublicTest, the split to choose on
   mien-export convert runs/first/model.keras --data fer2013.csv --out mien.tflite
@@ -50,6 +51,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_fit(commands)
     add_evaluate(commands)
+    add_prepare(commands)
     return parser
 
 
