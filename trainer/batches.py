@@ -40,6 +40,7 @@ class FaceBatches(keras.utils.PyDataset):
         epoch: int = 0,
         label_weights: NDArray[np.float32] | None = None,
         votes: NDArray[np.float32] | None = None,
+        devices: int = 1,
     ) -> None:
         """Batches of `split`.
 
@@ -53,6 +54,7 @@ class FaceBatches(keras.utils.PyDataset):
             epoch: the first one's number.
             label_weights: `float32[labels]`, weight of each label's faces in the loss.
             votes: `float32[n, voted]`, shares of each face's votes; none where not given.
+            devices: that share a batch: a last one that they cannot share evenly is filled up with faces of weight 0.
         """
         super().__init__()
         self._size = split.images.shape[1]
@@ -60,7 +62,7 @@ class FaceBatches(keras.utils.PyDataset):
         self._targets = np.eye(labels, dtype=np.float32)[split.labels]
         self._weights = np.ones(labels, np.float32) if label_weights is None else label_weights
         self._votes = np.zeros((len(split), len(VOTED)), np.float32) if votes is None else votes
-        self._batch, self._recipe, self._seed, self._epoch = batch, recipe, seed, epoch
+        self._batch, self._recipe, self._seed, self._epoch, self._devices = batch, recipe, seed, epoch, devices
         self._order = self._draw_order()
 
     def __len__(self) -> int:
@@ -68,6 +70,8 @@ class FaceBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Batch:
         chosen = self._order[index * self._batch : (index + 1) * self._batch]
+        real = len(chosen)
+        chosen = np.resize(chosen, real + -real % self._devices)
         rng = np.random.default_rng((self._seed, self._epoch, index))
         views = draw_views(rng, len(chosen), self._size, self._recipe or NO_VIEW)
         targets = self._targets[chosen]
@@ -76,7 +80,7 @@ class FaceBatches(keras.utils.PyDataset):
             **views,
             "votes": mix_targets(self._votes[chosen], views["own"]),
         }
-        weights = targets @ self._weights
+        weights = targets @ self._weights * (np.arange(len(chosen)) < real)
         return inputs, mix_targets(targets, views["own"]), weights
 
     def on_epoch_end(self) -> None:

@@ -86,7 +86,7 @@ def fit(
         OutputError: the folder cannot be written.
     """
     keras.utils.set_random_seed(settings.seed)
-    _use_all_devices()
+    devices = _use_all_devices()
     network = build_network(
         settings.backbone,
         labels=len(dataset.labels),
@@ -129,9 +129,10 @@ def fit(
                 epoch=start,
                 label_weights=label_weights(dataset, settings.class_weight),
                 votes=votes,
+                devices=devices,
             ),
             validation_data=FaceBatches(
-                dataset.validation, labels=len(dataset.labels), batch=256, first=len(dataset.train)
+                dataset.validation, labels=len(dataset.labels), batch=256, first=len(dataset.train), devices=devices
             ),
             shuffle=False,  # FaceBatches shuffles the images; Keras's order of batches would not survive a resume
             initial_epoch=start,
@@ -139,6 +140,8 @@ def fit(
             verbose=verbose,
             callbacks=_callbacks(state, network, dataset, card, settings, phase),
         )
+    if devices > 1:
+        keras.distribution.set_distribution(None)
     if state.best_path.exists():
         _settle(state.best_path, dataset)
     return state.best_path
@@ -188,16 +191,19 @@ def _with_lessons(network: keras.Model, settings: Settings, dataset: Dataset, pa
     return keras.Model(inputs, logits)
 
 
-def _use_all_devices() -> None:
-    """Spread batches over several accelerators, by Keras's own means where its backend has them."""
-    if keras.backend.backend() == "torch" or keras.distribution.distribution() is not None:
-        return  # Keras has no such means for PyTorch
+def _use_all_devices() -> int:
+    """Spread batches over several accelerators, by Keras's own means where its backend has them; returns how many."""
+    if keras.backend.backend() == "torch":
+        return 1  # Keras has no such means for PyTorch
     count = len(keras.distribution.list_devices())
-    if count > 1 and keras.backend.backend() == "jax":
-        keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
-        print(f"training on {count} devices", file=sys.stderr)
-    elif count > 1:
+    if count < 2:
+        return 1
+    if keras.backend.backend() != "jax":
         print(f"note: {count} devices are here, one is used; KERAS_BACKEND=jax uses all of them", file=sys.stderr)
+        return 1
+    keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
+    print(f"training on {count} devices", file=sys.stderr)
+    return count
 
 
 def _compile(model: keras.Model, network: keras.Model, settings: Settings, phase: str, steps: int) -> None:
@@ -223,8 +229,10 @@ def _compile(model: keras.Model, network: keras.Model, settings: Settings, phase
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     model.compile(
         optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        loss=keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=settings.label_smoothing, reduction="mean_with_sample_weight"
+        ),
+        weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=jit_choice(),
     )
     optimizer.build(model.trainable_variables)

@@ -50,17 +50,23 @@ fit(folders[1])
 """
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_another_backend_trains_and_goes_on_after_a_stop(backend, drawn_npz, tmp_path):
+def train(backend: str, data: Path, folders: list[Path], **environment: str) -> str:
+    """Train in the first folder, and in the second with a stop; returns what was said on stderr."""
     if importlib.util.find_spec("keras") is None or importlib.util.find_spec(backend) is None:
         pytest.skip(f"Keras with {backend} is not installed")
-    folders = [tmp_path / "through", tmp_path / "stopped"]
     done = subprocess.run(
-        [sys.executable, "-c", FIT, drawn_npz, *folders],
+        [sys.executable, "-c", FIT, data, *folders],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300,
-        env=os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_another_backend_trains_and_goes_on_after_a_stop(backend, drawn_npz, tmp_path):
+    folders = [tmp_path / "through", tmp_path / "stopped"]
+    train(backend, drawn_npz, folders)
     through, stopped = (json.loads((folder / "history.json").read_text()) for folder in folders)
     assert len(through) == len(stopped) == 5
     assert through[-1]["loss"] < through[0]["loss"]
@@ -68,3 +74,14 @@ def test_another_backend_trains_and_goes_on_after_a_stop(backend, drawn_npz, tmp
         for key in ("loss", "val_loss", "val_accuracy"):
             assert one[key] == pytest.approx(two[key], rel=1e-4), key
     assert all((folder / "model.keras").is_file() for folder in folders)
+
+
+def test_several_devices_share_the_batches_and_come_to_the_same(drawn_npz, tmp_path):
+    folders = [tmp_path / name for name in ("one", "one-stopped", "two", "two-stopped")]
+    train("jax", drawn_npz, folders[:2])
+    said = train("jax", drawn_npz, folders[2:], XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    assert "training on 2 devices" in said
+    one, two = (json.loads((folders[index] / "history.json").read_text()) for index in (0, 2))
+    for alone, together in zip(one, two, strict=True):
+        assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)
+        assert together["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-3)
