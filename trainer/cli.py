@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from edge import __version__
 from edge.commandline import Parser, guarded
+from trainer.cli_compare import add_compare
 from trainer.cli_evaluate import add_evaluate
 from trainer.cli_fit import add_fit, with_preset
 from trainer.cli_prepare import add_prepare
@@ -18,6 +19,7 @@ EPILOG = """examples:
   mien-train prepare photos/ --out my_faces/             # finds and cuts the faces in your own photos
   mien-train fit my_faces/ --backbone mobilenet_v2 --width 0.5 --weights none
   mien-train evaluate runs/first/model.keras fer2013.csv # PublicTest, the split to choose on
+  mien-train compare fer2013.csv --presets cnn2,cnn4     # the literature's figures beside those measured here
   mien-export convert runs/first/model.keras --data fer2013.csv --out mien.tflite
 
 The backend is Keras's choice: KERAS_BACKEND=tensorflow (default), jax or torch."""
@@ -51,6 +53,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_fit(commands)
     add_evaluate(commands)
+    add_compare(commands)
     add_prepare(commands)
     return parser
 

@@ -1,0 +1,311 @@
+"""`mien-train compare`: planned, trained, resumed, refused and reported. One dense layer stands for the papers'."""
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
+
+import keras
+from rich.console import Console
+
+from edge.errors import BadDataError, OutputError, UsageError
+from trainer import baselines, compare, compare_report, keras_file
+from trainer.baselines import Preset, Reported, find_presets
+from trainer.cli import main
+from trainer.compare_plan import Job, begin, divide, plan
+from trainer.datasets import Dataset
+
+pytestmark = pytest.mark.trainer
+
+
+def dense(labels: int, size: int, weights: str) -> keras.Model:
+    face = keras.Input((size, size, 1))
+    return keras.Model(face, keras.layers.Dense(labels)(keras.layers.Flatten()(face)))
+
+
+SMALL = Preset("small", "one dense layer", dense, Reported("50 % test", 0.5), "All of it.", epochs=3, batch=16)
+RANDOM = replace(SMALL, name="random", test_share=0.2, drop=("disgust", "fear"), learning_rate=1e-4)
+
+
+def planned(
+    dataset: Dataset, out: Path, presets: list[Preset] | None = None, split: str = "both", **options: Any
+) -> list[Job]:
+    weights = {"mobilenet": "imagenet", "vgg16": "imagenet"}
+    options = {"seed": 1, "epochs": None, "weights": weights} | options
+    return plan(presets or [SMALL], dataset, out, split=split, **options)
+
+
+def train(job: Job, dataset: Dataset, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    begin([job], 32)
+    return compare.run(job, dataset, bar=lambda what: nullcontext(lambda done, total: None), say=say)
+
+
+@pytest.fixture(scope="module")
+def trained(drawn, tmp_path_factory) -> list[dict[str, Any]]:
+    jobs = planned(drawn, tmp_path_factory.mktemp("compare"), [SMALL, RANDOM])
+    return [train(job, drawn) for job in jobs]
+
+
+# --- plan ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    [
+        ("official", ["small-official", "random-official"]),
+        ("paper", ["small-official", "random-paper"]),
+        ("both", ["small-official", "random-official", "random-paper"]),
+    ],
+)
+def test_a_preset_without_a_split_of_its_own_takes_the_official_one(drawn, tmp_path, split, names):
+    assert [job.name for job in planned(drawn, tmp_path, [SMALL, RANDOM], split)] == names
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_paper_s_split_is_random_and_without_the_labels_that_it_leaves_out(drawn, tmp_path):
+    official, paper = planned(drawn, tmp_path, [RANDOM])
+    assert [len(divide(official, drawn).split(name)) for name in ("train", "validation", "test")] == [50, 25, 25]
+    dealt = divide(paper, drawn)
+    assert [len(dealt.split(name)) for name in ("train", "validation", "test")] == [70, 10, 20]
+    assert dealt.labels == ("angry", "happy", "sad", "surprise", "neutral")
+
+
+def test_data_without_the_labels_that_a_paper_leaves_out_are_refused(drawn, tmp_path):
+    mine = replace(drawn, name="my_faces", labels=("a", "b", "c", "d", "e", "f", "g"))
+    with pytest.raises(
+        UsageError, match=r"preset random leaves out 'disgust', which is no label of my_faces \(it has a,"
+    ):
+        planned(mine, tmp_path, [RANDOM])
+
+
+def test_epochs_are_cut_short_and_never_added(drawn, tmp_path):
+    for epochs, expected in ((2, 2), (9, 3), (None, 3)):
+        assert planned(drawn, tmp_path, epochs=epochs)[0].asked["epochs"] == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"epochs": 2}, "epochs = 3, not 2"), ({"seed": 5}, "seed = 1, not 5")],
+)
+def test_a_training_that_was_begun_otherwise_is_refused(drawn, tmp_path, options, message):
+    begin(planned(drawn, tmp_path), 32)
+    with pytest.raises(BadDataError, match=rf"small-official/run.json: .*begun with {message}.*name another --out"):
+        planned(drawn, tmp_path, **options)
+    with pytest.raises(BadDataError, match="begun with data = sha256:"):
+        planned(replace(drawn, train=drawn.test), tmp_path)
+
+
+def test_a_damaged_file_of_a_training_is_named(drawn, tmp_path):
+    begin(planned(drawn, tmp_path), 32)
+    (tmp_path / "small-official" / "run.json").write_text('{"asked": ')
+    with pytest.raises(BadDataError, match=r"run.json: not written by mien-train compare, or damaged"):
+        planned(drawn, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_trained(drawn, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/small-official/run.json: cannot be written"):
+        begin(planned(drawn, tmp_path / "file"), 32)
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def test_a_result_has_every_figure_and_what_it_depends_on(trained, drawn):
+    small, _, paper = trained
+    assert (small["epochs"], small["seed"], small["split"], small["dataset"]) == (3, 1, "official", "drawn.npz")
+    assert small["parameters"] == 32 * 32 * 7 + 7
+    assert small["images"] == {"train": 70, "validation": 35, "test": 35}
+    assert small["train"]["accuracy"] > 0.5
+    for name in ("train", "validation", "test"):
+        assert small[name]["count"] == small["images"][name]
+        assert small[name].keys() >= {"accuracy", "macro_f1", "interval_95"}
+    assert small["images_per_second"] == pytest.approx(210 / small["seconds"], rel=0.1)
+    assert paper["dataset"] == "drawn.npz without disgust, fear"
+    assert len(paper["test"]["classes"]) == 5
+
+
+def test_nothing_is_left_in_a_finished_folder_but_what_tells_of_it(drawn, tmp_path):
+    [job] = planned(drawn, tmp_path)
+    result = train(job, drawn)
+    assert job.result == json.loads(json.dumps(result))
+    assert sorted(path.name for path in job.folder.iterdir()) == ["history.csv", "result.json", "run.json"]
+
+
+def test_a_killed_training_goes_on_after_its_last_whole_epoch(drawn, tmp_path):
+    [job] = planned(drawn, tmp_path)
+    told: list[str] = []
+
+    def killed(line: str) -> None:
+        told.append(line)
+        if "epoch 2" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(job, drawn, killed)
+    assert job.result is None
+    result = train(job, drawn, told.append)
+    assert [line.split(",")[0] for line in told] == [f"small-official: epoch {epoch} of 3" for epoch in (1, 2, 2, 3)]
+    assert result["images_per_second"] == pytest.approx(210 / result["seconds"], rel=0.1)
+
+
+def test_a_kill_between_the_last_epoch_and_the_result_costs_no_epoch(drawn, tmp_path, monkeypatch):
+    [job] = planned(drawn, tmp_path)
+    told: list[str] = []
+    monkeypatch.setattr(compare, "_figures", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(job, drawn, told.append)
+    monkeypatch.undo()
+    assert (len(told), job.result) == (3, None)
+    assert train(job, drawn, told.append)["epochs"] == 3
+    assert len(told) == 3
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_preset_and_epoch(drawn, tmp_path):
+    [job] = planned(drawn, tmp_path, [replace(SMALL, name="wild", learning_rate=1e38)])
+    with pytest.raises(BadDataError, match="wild-official: the loss is not a number in epoch 1"):
+        train(job, drawn)
+    assert job.result is None
+
+
+def test_tests_with_a_copy_in_training_are_counted_and_scored_apart(drawn, tmp_path):
+    twice = replace(drawn, test=drawn.train)
+    result = train(planned(twice, tmp_path, [replace(SMALL, test_share=0.2)], "paper")[0], twice)
+    assert 0 < result["test_images_copied_in_training"] < result["images"]["test"]
+    assert result["test"]["accuracy_without_copies"] is not None
+
+
+def test_haar_crops_are_what_a_preset_that_wants_them_sees(drawn, tmp_path):
+    result = train(planned(drawn, tmp_path, [replace(SMALL, haar=True)])[0], drawn)
+    assert result["notes"] == ["Haar found no face in 140 of 140 images (100.0 %): of those all was kept"]
+
+
+def test_a_model_of_one_s_own_gets_a_row(drawn, tmp_path):
+    keras_file.save_network(dense(7, 32, ""), {"labels": list(drawn.labels)}, tmp_path / "model.keras")
+    row = compare.evaluate_model(tmp_path / "model.keras", drawn)
+    assert (row["model"], row["test"]["count"]) == (f"{tmp_path.name}/model.keras", 35)
+    keras_file.save_network(dense(6, 32, ""), {"labels": list(drawn.labels[:6])}, tmp_path / "six.keras")
+    with pytest.raises(BadDataError, match="give --drop neutral"):
+        compare.evaluate_model(tmp_path / "six.keras", drawn)
+
+
+# --- report ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rows(trained) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    return trained, [{"model": "ours.tflite", "split": "official", "test": trained[0]["test"]}]
+
+
+@pytest.fixture(scope="module")
+def data(drawn) -> dict[str, Any]:
+    twice = replace(drawn, validation=drawn.train.where(drawn.train.rows < 10))
+    return compare.describe_data(twice)
+
+
+def test_the_data_s_copies_are_counted(data):
+    assert data["images"] == {"train": 70, "validation": 10, "test": 35}
+    assert (data["unique"], data["validation_images_copied_in_training"]) == (105, 10)
+    assert data["commonest_share"] == pytest.approx(5 / 35, abs=1e-5)
+
+
+@pytest.mark.parametrize(("width", "columns"), [(140, 11), (80, 6)])
+def test_the_table_fits_its_terminal(rows, width, columns):
+    table = compare_report.as_table(*rows, width)
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(table)
+    lines = console.export_text().splitlines()
+    assert len(table.columns) == columns
+    assert [line.split()[0] for line in lines[1:]] == ["small", "random", "random", "ours.tflite"]
+    assert "random 80:20" in lines[3]
+    assert f"{100 * rows[0][0]['test']['accuracy']:.1f} % ±" in lines[1]
+
+
+def test_the_page_tells_what_was_measured_what_leaks_and_what_is_unsaid(rows, data):
+    cut = [rows[0][0] | {"epochs": 1}, *rows[0][1:]]
+    page = compare_report.as_markdown(cut, rows[1], data, command="mien-train compare x", picture="p.png")
+    assert "```\nmien-train compare x\n```" in page
+    assert "![The papers' figures and those measured](p.png)" in page
+    assert "Of the 115 images 105 are different; 10 are exact copies of others." in page
+    assert "0 of 35 test images and 10 of 10 validation images have a copy in training" in page
+    assert "`--epochs` cut these short, so they say nothing of the papers: `small`." in page
+    points = 100 * (rows[0][0]["test"]["accuracy"] - 0.5)
+    assert f"| {points:+.1f} |".replace("-", "−") in page
+    assert page.count("- **random.** All of it.") == 1
+    assert "| random | random 80:20 | 0 of 20 (0.0 %) | +0.0 |" in page
+
+
+def test_the_picture_has_a_row_for_each_network(rows, data):
+    heights = []
+    for results, models in ((rows[0][:1], []), rows):
+        png = compare_report.draw(results, models, data)
+        picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert picture.std() > 10
+        heights.append(picture.shape[0])
+    assert heights[1] - heights[0] == pytest.approx(2 * 0.5 * 150, abs=40)
+
+
+# --- command line ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_draws_writes_and_trains_nothing_twice(drawn_npz, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(baselines, "PRESETS", (SMALL, RANDOM))
+    page, picture = tmp_path / "docs" / "papers.md", tmp_path / "docs" / "papers.png"
+    command = ["compare", str(drawn_npz), "--size", "32", "--out", str(tmp_path / "runs"), "--epochs", "1"]
+    written = ["--markdown", str(page), "--png", str(picture)]
+    assert main([*command, *written]) == 0
+    said = capsys.readouterr()
+    assert [line.split()[:2] for line in said.out.splitlines()[1:4]] == [
+        ["small", "50"],
+        ["random", "50"],
+        ["random", "50"],
+    ]
+    assert "random-paper: epoch 1 of 1" in said.err
+    assert "3 of 3, random-paper: " in said.err
+    assert "mien-train compare drawn.npz --epochs 1 --size 32 --markdown papers.md --png papers.png" in page.read_text()
+    assert "](papers.png)" in page.read_text()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(compare, "run", interrupted)
+    assert main([*command, "--json"]) == 0
+    again = capsys.readouterr()
+    assert again.err.count("finished before") == 3
+    told = json.loads(again.out)
+    assert [each["split"] for each in told["results"]] == ["official", "official", "paper"]
+    assert told["data"]["images"]["test"] == 35
+
+
+def test_the_command_leaves_labels_out_before_anything_else(drawn_npz, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(baselines, "PRESETS", (SMALL,))
+    options = ["--size", "32", "--out", str(tmp_path / "runs"), "--epochs", "1", "--drop", "sad", "--json"]
+    assert main(["compare", str(drawn_npz), *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "sad" not in told["results"][0]["labels"]
+    assert len(told["results"][0]["labels"]) == 6
+
+
+def test_a_preset_that_does_not_exist_ends_with_64_before_anything_is_read(tmp_path, capsys):
+    assert main(["compare", str(tmp_path / "none.csv"), "--presets", "resnet"]) == 64
+    assert "--presets resnet: no such preset; there are cnn2, cnn3" in capsys.readouterr().err
+
+
+def test_the_help_lists_every_preset_with_its_figure_in_the_order_of_their_cost(capsys):
+    assert main(["compare", "--help"]) == 0
+    said = capsys.readouterr().out
+    listed = " ".join(said[said.index("presets, from cheap") : said.index("With FER2013 on")].split())
+    places = [listed.index(f" {each.name} ") for each in find_presets([])]
+    assert places == sorted(places)
+    for each in find_presets([]):
+        assert f"{each.name} {'about ' * ('about' in each.reported.text)}{100 * each.reported.unseen:.4g} %" in listed

@@ -1,0 +1,239 @@
+"""Trains the literature's networks, each in a folder of its own, and goes on there after a kill.
+
+`RUN/backup` is what an unfinished training goes on from (Keras's `BackupAndRestore`, after every epoch), and
+`RUN/history.csv` its epochs; see also `trainer.compare_plan`. A training that was killed sees its images in another
+order afterwards than one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.crop import scale_pixels
+from edge.errors import BadDataError, MienError, OutputError
+from trainer.backbones import SCRATCH
+from trainer.baselines import haar_faces
+from trainer.compare_plan import OFFICIAL, Job, divide
+from trainer.datasets import SPLITS, Dataset, copied_in, pooled, unique_images
+from trainer.evaluation import evaluate, network_logits
+from trainer.output_file import write_whole
+from trainer.readers import Progress
+from trainer.training import current_commit, jit_choice
+
+Bar = Callable[[str], AbstractContextManager[Progress]]
+"""Opens a progress bar of that name."""
+
+
+def run(job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None]) -> dict[str, Any]:
+    """Train, or go on training, and write `result.json`.
+
+    Args:
+        job: what to train; `compare_plan.begin` was called with it.
+        dataset: as `compare_plan.plan` had it.
+        bar: shows how far a step is.
+        say: told of each finished epoch.
+
+    Returns:
+        What is in `result.json`.
+
+    Raises:
+        BadDataError: the loss is no number any more; the message names preset and epoch.
+        OutputError: the folder cannot be written.
+    """
+    dataset, notes = divide(job, dataset), []
+    if job.preset.pretrained and job.from_scratch:
+        notes.append("without ImageNet's weights: trained from scratch, all layers")
+    if job.preset.haar:
+        with bar(f"{job.name}: faces") as progress:
+            dataset, note = _cut_faces(dataset, progress)
+        notes.append(note)
+    network = _compiled(job, dataset)
+    try:
+        with bar(job.name) as progress:
+            _train(job, network, dataset, progress, say)
+        result = {**_circumstances(job, dataset, network), "notes": notes, **_figures(job, network, dataset)}
+        write_whole(job.folder / "result.json", json.dumps(result, indent=1).encode())
+    except OSError as error:
+        if isinstance(error, MienError):
+            raise
+        raise OutputError(
+            f"{job.folder}: cannot be written ({error.strerror or error}); make room and give the same command again "
+            "to go on"
+        ) from error
+    shutil.rmtree(job.folder / "backup", ignore_errors=True)
+    return result
+
+
+def _cut_faces(dataset: Dataset, progress: Progress) -> tuple[Dataset, str]:
+    pool = pooled(dataset)
+    faces, missed = haar_faces(pool.images, progress)
+    edges = np.cumsum([len(dataset.split(name)) for name in SPLITS])[:-1]
+    train, validation, test = (
+        replace(dataset.split(name), images=part) for name, part in zip(SPLITS, np.split(faces, edges), strict=True)
+    )
+    share = f"{missed:,} of {len(pool):,} images ({100 * missed / len(pool):.1f} %)"
+    return replace(
+        dataset, train=train, validation=validation, test=test
+    ), f"Haar found no face in {share}: of those all was kept"
+
+
+def _compiled(job: Job, dataset: Dataset) -> keras.Model:
+    preset = job.preset
+    keras.utils.set_random_seed(job.asked["seed"])
+    network = preset.build(
+        len(dataset.labels), dataset.train.images.shape[1], SCRATCH if job.from_scratch else job.weights
+    )
+    network.compile(
+        optimizer=keras.optimizers.get(
+            {"class_name": preset.optimizer, "config": {"learning_rate": preset.learning_rate}}
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        jit_compile=jit_choice(),
+    )
+    return network
+
+
+def _train(job: Job, network: keras.Model, dataset: Dataset, progress: Progress, say: Callable[[str], None]) -> None:
+    epochs, batch = job.asked["epochs"], job.preset.batch
+    network.fit(
+        _scaled(dataset.train.images),
+        dataset.train.labels,
+        validation_data=(_scaled(dataset.validation.images), dataset.validation.labels),
+        batch_size=batch,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[
+            keras.callbacks.TerminateOnNaN(),
+            Watch(job.name, epochs, math.ceil(len(dataset.train) / batch), progress, say),  # before what it guards
+            keras.callbacks.CSVLogger(job.folder / "history.csv", append=True),
+            # Kept until the result is written: a kill before that costs no epoch.
+            keras.callbacks.BackupAndRestore(job.folder / "backup", double_checkpoint=True, delete_checkpoint=False),
+        ],
+    )
+
+
+class Watch(keras.callbacks.Callback):
+    """Tells how far a training is, takes its time, and ends it where the loss is no number."""
+
+    def __init__(self, name: str, epochs: int, steps: int, progress: Progress, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._name, self._epochs, self._steps, self._progress, self._say = name, epochs, steps, progress, say
+        self._epoch, self._began = 0, 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self._epoch, self._began = epoch, time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Move the bar."""
+        self._progress(self._epoch * self._steps + batch + 1, self._epochs * self._steps)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look at the loss, and add the epoch's seconds to what is logged."""
+        logs = {} if logs is None else logs
+        if not all(math.isfinite(logs.get(key, math.nan)) for key in ("loss", "val_loss")):
+            raise BadDataError(
+                f"{self._name}: the loss is not a number in epoch {epoch + 1}; the same command goes on after epoch "
+                f"{epoch}. If it comes again, leave the preset out with --presets"
+            )
+        logs["seconds"] = round(time.monotonic() - self._began, 3)
+        self._say(
+            f"{self._name}: epoch {epoch + 1} of {self._epochs}, {logs['accuracy']:.1%} while training, "
+            f"{logs['val_accuracy']:.1%} on validation, {logs['seconds']:.0f} s"
+        )
+
+
+def _circumstances(job: Job, dataset: Dataset, network: keras.Model) -> dict[str, Any]:
+    """What was trained, on what, how, and how long it took."""
+    preset = job.preset
+    history = _read_history(job.folder / "history.csv")
+    seconds = sum(float(epoch["seconds"]) for epoch in history)
+    return {
+        **job.asked,
+        "network": preset.network,
+        "reported": asdict(preset.reported),
+        "unsaid": preset.unsaid,
+        "test_share": preset.test_share,
+        "drop": list(preset.drop),
+        "pretrained": preset.pretrained,
+        "dataset": dataset.name,
+        "labels": list(dataset.labels),
+        "images": {name: len(dataset.split(name)) for name in SPLITS},
+        "test_images_copied_in_training": int(dataset.test_copied.sum()),
+        "preset_epochs": preset.epochs,
+        "batch": preset.batch,
+        "optimizer": preset.optimizer,
+        "learning_rate": preset.learning_rate,
+        "pretraining": SCRATCH if job.from_scratch else Path(job.weights).name,
+        "parameters": network.count_params(),
+        "seconds": round(seconds, 1),
+        "images_per_second": round(len(history) * len(dataset.train) / max(seconds, 1e-3), 1),
+        "accuracy_while_training": round(float(history[-1]["accuracy"]), 5),
+        "commit": current_commit(),
+        "keras": f"{keras.__version__} on {keras.backend.backend()}",
+    }
+
+
+def _figures(job: Job, network: keras.Model, dataset: Dataset) -> dict[str, Any]:
+    """Each split's evaluation, all by the last epoch's weights, without dropout."""
+    figures = {}
+    for name in SPLITS:
+        split = dataset.split(name)
+        logits = network.predict(_scaled(split.images), batch_size=2 * job.preset.batch, verbose=0)
+        copied = dataset.test_copied if name == "test" else None
+        figures[name] = evaluate(np.asarray(logits), split.labels, dataset.labels, copied=copied).to_dict()
+    return figures
+
+
+def evaluate_model(path: Path, dataset: Dataset) -> dict[str, Any]:
+    """The row of a network of one's own, on the data set's own test split.
+
+    Raises:
+        BadDataError, InputNotFoundError: it is no network, or does not fit the data set.
+    """
+    logits = network_logits(path, dataset.test, dataset.labels)
+    result = evaluate(logits, dataset.test.labels, dataset.labels, copied=dataset.test_copied)
+    name = (
+        f"{path.parent.name}/{path.name}" if path.stem == "model" else path.name
+    )  # as mien-train fit calls all its own
+    return {"model": name, "dataset": dataset.name, "split": OFFICIAL, "test": result.to_dict()}
+
+
+def describe_data(dataset: Dataset) -> dict[str, Any]:
+    """What a comparison's reader has to know of its data: how many images there are more than once, and where."""
+    pool = pooled(dataset)
+    counts = np.bincount(dataset.test.labels, minlength=len(dataset.labels))
+    return {
+        "name": dataset.name,
+        "labels": list(dataset.labels),
+        "images": {name: len(dataset.split(name)) for name in SPLITS},
+        "unique": unique_images(pool),
+        "test_images_copied_in_training": int(dataset.test_copied.sum()),
+        "validation_images_copied_in_training": int(copied_in(dataset.train, dataset.validation).sum()),
+        "commonest": dataset.labels[int(counts.argmax())],
+        "commonest_share": round(float(counts.max() / counts.sum()), 5),
+    }
+
+
+def _read_history(path: Path) -> list[dict[str, str]]:
+    """Each epoch once: one that was killed between its line and its backup was done again."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list({row["epoch"]: row for row in csv.DictReader(file)}.values())
+
+
+def _scaled(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return scale_pixels(images)[..., np.newaxis]

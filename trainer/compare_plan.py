@@ -1,0 +1,201 @@
+"""Which of the literature's networks are trained on which splits, and what of that is done already.
+
+`RUN/run.json` holds what was asked for and `RUN/result.json` what came out; a training without the latter is yet to be
+begun, or gone on with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import BadDataError, UsageError
+from trainer.backbones import SCRATCH
+from trainer.baselines import Preset, obtain_weights
+from trainer.datasets import SPLITS, Dataset, drop_labels, resplit
+from trainer.output_file import write_whole
+
+OFFICIAL, PAPER = "official", "paper"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a preset on one kind of split.
+
+    Attributes:
+        preset: what to train.
+        split: `official`, the data set's own, or `paper`, random as the paper has it.
+        folder: where it happens.
+        weights: what it is to start from: a file, `imagenet` to download, `none`.
+        asked: all that its outcome depends on.
+    """
+
+    preset: Preset
+    split: str
+    folder: Path
+    weights: str
+    asked: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Of the folder, and in messages."""
+        return self.folder.name
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to go on with."""
+        return self._run.exists()
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether it starts from random weights, asked for or because no others could be had when it was begun."""
+        return bool(read_json(self._run).get("from_scratch"))
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What came out; None while it is not finished."""
+        path = self.folder / "result.json"
+        return read_json(path) if path.exists() else None
+
+    @property
+    def _run(self) -> Path:
+        return self.folder / "run.json"
+
+    def note_begin(self, *, from_scratch: bool) -> None:
+        """Write `run.json`; OutputError where the folder cannot be written."""
+        content = {"asked": self.asked, "from_scratch": from_scratch}
+        write_whole(self._run, json.dumps(content, indent=2).encode())
+
+    def refuse_other(self) -> None:
+        """Raise BadDataError where the folder holds a training that was begun with other options or data."""
+        if not self.begun:
+            return
+        before = read_json(self._run).get("asked", {})
+        for key, value in self.asked.items():
+            if before.get(key) != value:
+                raise BadDataError(
+                    f"{self._run}: this training was begun with {key} = {before.get(key)}, not {value}; go on with "
+                    "the same options and data, or name another --out"
+                )
+
+
+def plan(
+    presets: Sequence[Preset],
+    dataset: Dataset,
+    out: Path,
+    *,
+    split: str,
+    seed: int,
+    epochs: int | None,
+    weights: dict[str, str],
+) -> list[Job]:
+    """All trainings of a comparison, in the order of `presets`; nothing is trained or written yet.
+
+    Args:
+        presets: what to train.
+        dataset: as it was read, not cleaned.
+        out: each training gets a folder in it.
+        split: `official`, `paper` or `both`. A preset whose paper has no split of its own takes the official one.
+        seed: of the random splits and of the networks' first weights.
+        epochs: at most so many, for a quick look; None: as many as the preset has.
+        weights: where those of `mobilenet` and `vgg16` come from: a file, `imagenet` to download them, `none`.
+
+    Raises:
+        UsageError: the data set has not the labels that a preset leaves out.
+        BadDataError: a folder holds a training that was begun with other options or data.
+    """
+    data = _digest(dataset)
+    jobs = []
+    for preset in presets:
+        _refuse_other_labels(preset, dataset)
+        own = [PAPER] if preset.test_share is not None else []
+        start = weights[preset.pretrained] if preset.pretrained else SCRATCH
+        for kind in {"official": [OFFICIAL], "paper": own or [OFFICIAL], "both": [OFFICIAL, *own]}[split]:
+            asked = {
+                "preset": preset.name,
+                "split": kind,
+                "epochs": min(preset.epochs, epochs or preset.epochs),
+                "seed": seed,
+                "size": dataset.train.images.shape[1],
+                "labels": list(dataset.labels),
+                "data": data,
+                "weights": _identity(start),
+            }
+            jobs.append(Job(preset, kind, out / f"{preset.name}-{kind}", start, asked))
+    for job in jobs:
+        job.refuse_other()
+    return jobs
+
+
+def begin(jobs: Sequence[Job], size: int) -> None:
+    """Try out every new training's weights and folder, before the first of them takes its hours.
+
+    Raises:
+        InputNotFoundError, BadDataError, UnavailableError: weights are missing or do not fit.
+        OutputError: a folder cannot be written.
+    """
+    scratch: dict[str, bool] = {}
+    new = [job for job in jobs if not job.begun]
+    for job in new:
+        if job.preset.name not in scratch:
+            scratch[job.preset.name] = obtain_weights(job.preset, job.weights, size) == SCRATCH
+    for job in new:
+        job.note_begin(from_scratch=scratch[job.preset.name])
+
+
+def divide(job: Job, dataset: Dataset) -> Dataset:
+    """The data set in the splits and with the labels that a training has."""
+    shares = job.preset.shares if job.split == PAPER else None
+    if shares is not None:
+        dataset = resplit(dataset, shares, job.asked["seed"])
+    return drop_labels(dataset, job.preset.drop)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One of a training's files.
+
+    Raises:
+        BadDataError: it is damaged, or another program's.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise TypeError(f"holds a {type(content).__name__}")
+    except (OSError, ValueError, TypeError) as error:
+        raise BadDataError(
+            f"{path}: not written by mien-train compare, or damaged ({error}); remove {path.parent} to start it again"
+        ) from error
+    return content
+
+
+def _refuse_other_labels(preset: Preset, dataset: Dataset) -> None:
+    for label in preset.drop:
+        if label not in dataset.labels:
+            raise UsageError(
+                f"preset {preset.name} leaves out {label!r}, which is no label of {dataset.name} (it has "
+                f"{', '.join(dataset.labels)}); name the other presets with --presets"
+            )
+
+
+def _identity(weights: str) -> str:
+    """A weights file by its content, since its path depends on the folder that the command is given in."""
+    path = Path(weights)
+    if not path.is_file():
+        return weights
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _digest(dataset: Dataset) -> str:
+    digest = hashlib.sha256()
+    for name in SPLITS:
+        split = dataset.split(name)
+        digest.update(np.ascontiguousarray(split.images).data)
+        digest.update(np.ascontiguousarray(split.labels).data)
+    return f"sha256:{digest.hexdigest()}"
