@@ -15,7 +15,9 @@ from trainer.cli import main
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["evaluate", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["fit", "--help"], ["evaluate", "--help"], ["compare", "--help"], ["--version"]]
+)
 def test_help_imports_nothing_heavy(arguments):
     script = f"""
 import sys
