@@ -63,7 +63,7 @@ def main() -> int:
     if args.network:
         from export import verification
 
-        compared = verification.verify(args.network, SHIPPED, dataset)
+        compared = verification.verify(args.network, SHIPPED, dataset, splits=verification.FINAL)
         print(verification.as_text(compared))
         complaints += shortcomings(compared.to_dict(), SHIPPED.stat().st_size)
     print(f"{SHIPPED.name}: {SHIPPED.stat().st_size / 1e6:.2f} MB")

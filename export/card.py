@@ -34,6 +34,8 @@ def as_markdown(card: Mapping[str, Any], *, file_name: str, file_bytes: int) -> 
     )
     origin = _table(("what", "which"), _origin(provenance))
     parts = [f"# {card['name']}", what, "## Input and output", contract, "## Where it comes from", origin]
+    if card.get("thresholds"):
+        parts += ["## When it says uncertain", _thresholds(card["thresholds"], provenance.get("thresholds", {}))]
     if card.get("accuracy"):
         parts += ["## How good it is", _accuracy(card["accuracy"])]
     return "\n\n".join([*parts, "## What it cannot know", LIMITS]) + "\n"
@@ -66,6 +68,21 @@ def _batch_norm(chosen: Mapping[str, Any]) -> str:
     before, after = chosen["validation_accuracy_before"], chosen["validation_accuracy"]
     gain = f"{before:.2%} became {after:.2%} on the validation split, in float"
     return f"{chosen['batch_norm']}: {gain} (at commit {chosen['commit']})"
+
+
+def _thresholds(thresholds: Mapping[str, float], fitted: Mapping[str, Any]) -> str:
+    classes = fitted.get("classes", {})
+    rows = []
+    for label, threshold in thresholds.items():
+        known = classes.get(label, {})
+        rows.append((label, f"{threshold:.3f}", _share(known.get("coverage")), _share(known.get("precision"))))
+    rows.append(("together", "", _share(fitted.get("coverage")), _share(fitted.get("accuracy"))))
+    how = (
+        "A face whose highest probability is below that label's threshold is uncertain. Fitted on the validation split "
+        "after quantisation, where such answers begin to be right often enough"
+        + (f" ({fitted['precision']:.0%} of the time)." if "precision" in fitted else ".")
+    )
+    return f"{_table(('answer', 'named from', 'of such answers named', 'right when named'), rows)}\n\n{how}"
 
 
 def _accuracy(accuracy: Mapping[str, Any]) -> str:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge import __version__
 from edge.commandline import Parser, guarded
 from edge.errors import BadDataError, OutputError
+from trainer.cli_evaluate import FINAL_HELP, LOG_HELP, refuse_log_without_final
 from trainer.commandline import DATA_HELP, add_drop, load, number, progress_bar, require_keras, whole
+
+if TYPE_CHECKING:
+    from export.verification import Verification
 
 EPILOG = """examples:
   mien-export convert runs/mien/model.keras --data fer2013.csv --out mien.tflite
   mien-export verify runs/mien/model.keras mien.tflite --data fer2013.csv
   mien-export verify runs/mien/model.keras mien.tflite --data fer2013.csv --record   # keep the figures in the model
+  mien-export verify runs/mien/model.keras mien.tflite --data fer2013.csv --record --final   # PrivateTest, at the end
   mien-export card mien.tflite > mien.md"""
 
 
@@ -67,7 +73,12 @@ def _parser() -> Parser:
         "--seed", type=whole(0, 2**31 - 1), default=0, help="chooses those faces (default: %(default)s)"
     )
 
-    verify = commands.add_parser("verify", help="float against int8 on the validation and test splits")
+    convert.add_argument(
+        "--precision", type=number(0, 1),
+        help="an answer is named, and not \"uncertain\", where at least so many such answers are right (default: 0.5)",
+    )  # fmt: skip
+
+    verify = commands.add_parser("verify", help="float against int8 on the validation split")
     verify.set_defaults(command=_verify)
     verify.add_argument("network", type=Path, help="the .keras")
     verify.add_argument("model", type=Path, help="the .tflite")
@@ -84,6 +95,8 @@ def _parser() -> Parser:
         "--max-difference", type=number(0, 100), metavar="POINTS",
         help="end with 1 where their accuracies are further apart",
     )  # fmt: skip
+    verify.add_argument("--final", action="store_true", help=f"also {FINAL_HELP}")
+    verify.add_argument("--log", type=Path, help=LOG_HELP)
     verify.add_argument("--record", action="store_true", help="write the figures into the .tflite's mien.json")
     verify.add_argument("--json", action="store_true", help="print JSON instead of text")
 
@@ -101,6 +114,7 @@ def _convert(args: argparse.Namespace) -> int:
     from export.conversion import convert
     from trainer.datasets import clean
     from trainer.output_file import refuse_unwritable, write_whole
+    from trainer.thresholds import PRECISION
 
     refuse_unwritable(args.out)
     dataset = clean(load(args.data, size=args.size, drop=args.drop))
@@ -111,6 +125,7 @@ def _convert(args: argparse.Namespace) -> int:
             name=args.name,
             calibration=args.calibration,
             seed=args.seed,
+            precision=PRECISION if args.precision is None else args.precision,
             command=_repeatable(args),
         )
     write_whole(args.out, content)
@@ -119,27 +134,65 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    refuse_log_without_final(args)
     require_keras()
     from export import metadata, verification
+    from trainer import model_log
     from trainer.output_file import refuse_unwritable, write_whole
 
     recording = _described(args.model) if args.record else None
     if recording:
         refuse_unwritable(args.model)
+    if args.final:
+        model_log.refuse_unusable(args.log or model_log.DEFAULT)
     dataset = load(args.data, size=args.size, drop=args.drop)
+    splits = verification.FINAL if args.final else verification.CHOSEN_ON
     with progress_bar(f"verifying {args.model.name}", at_once=True) as progress:
-        result = verification.verify(args.network, args.model, dataset, progress=progress)
-    print(json.dumps({"data": dataset.name, **result.to_dict()}) if args.json else verification.as_text(result))
+        result = verification.verify(args.network, args.model, dataset, splits=splits, progress=progress)
+    recorded = None
     if recording:
         flatbuffer, content = recording
         words = ["mien-export", "verify", args.network.name, args.model.name, "--data", args.data.name, *_dropped(args)]
-        content["accuracy"] = result.to_dict() | {"data": dataset.name, "command": shlex.join(words)}
-        write_whole(args.model, metadata.pack(flatbuffer, content))
+        command = shlex.join(words + ["--final"] * args.final)
+        content["accuracy"] = result.to_dict() | {"data": dataset.name, "command": command}
+        recorded = metadata.pack(flatbuffer, content)
+    if args.final:  # before anybody sees the figures
+        _note(args, result, dataset.name, recorded)
+    print(json.dumps({"data": dataset.name, **result.to_dict()}) if args.json else verification.as_text(result))
+    if recorded:
+        write_whole(args.model, recorded)
         print(f"{args.model}: figures recorded", file=sys.stderr)
     missed = verification.shortfalls(result, min_agreement=args.min_agreement, max_difference=args.max_difference)
     for line in missed:
         print(f"{args.model}: {line}", file=sys.stderr)
     return 1 if missed else 0
+
+
+def _note(args: argparse.Namespace, result: Verification, data: str, recorded: bytes | None) -> None:
+    """Add both networks' test figures to the model log, the int8 one under the digest that it will have."""
+    from edge.modelfile import read_model_file
+    from trainer import keras_file, model_log
+
+    card = read_model_file(args.model).card
+    digest = hashlib.sha256(recorded).hexdigest() if recorded else model_log.digest(args.model)
+    log = args.log or model_log.DEFAULT
+    model_log.append(
+        log,
+        [
+            model_log.Entry(
+                args.network.name,
+                model_log.digest(args.network),
+                "float",
+                data,
+                result.exact["test"],
+                keras_file.read_card(args.network),
+            ),
+            model_log.Entry(
+                args.model.name, digest, "int8", data, result.int8["test"], {} if card is None else card.content
+            ),
+        ],
+    )
+    print(f"{log}: two lines added", file=sys.stderr)
 
 
 def _card(args: argparse.Namespace) -> int:
@@ -190,6 +243,8 @@ def _repeatable(args: Any) -> str:
         "--seed",
         str(args.seed),
     ]
+    if args.precision is not None:
+        words += ["--precision", f"{args.precision:g}"]
     return shlex.join(words + _dropped(args) + (["--name", args.name] if args.name else []))
 
 

@@ -10,22 +10,31 @@ from edge.modelfile import parse_model_file
 from export.metadata import add_self_test, pack
 from export.quantization import quantize, representative_faces
 from trainer import keras_file
-from trainer.calibration import fit_temperature
+from trainer.calibration import fit_temperature, probabilities
 from trainer.datasets import Dataset
 from trainer.evaluation import refuse_mismatch, tflite_logits
+from trainer.thresholds import PRECISION, fit_thresholds, name_sure
 
 
 def convert(
-    keras_path: Path, dataset: Dataset, *, name: str | None = None, calibration: int = 512, seed: int = 0, command: str
+    keras_path: Path,
+    dataset: Dataset,
+    *,
+    name: str | None = None,
+    calibration: int = 512,
+    seed: int = 0,
+    precision: float = PRECISION,
+    command: str,
 ) -> bytes:
-    """Quantise `keras_path`, fit the temperature on the validation split, add self-test and card.
+    """Quantise `keras_path`, fit temperature and thresholds on the validation split, add self-test and card.
 
     Args:
         keras_path: a network that `mien-train fit` wrote.
-        dataset: calibration faces come from its training split, the temperature from its validation split.
+        dataset: calibration faces come from its training split, temperature and thresholds from its validation split.
         name: what the model is called; made from architecture and size where not given.
         calibration: number of representative faces; all where there are fewer.
         seed: chooses them.
+        precision: see `trainer.thresholds.fit_thresholds`.
         command: the command that repeats this, for the card.
 
     Returns:
@@ -52,8 +61,14 @@ def convert(
         "accuracy": {},
     }
     bare = Model(parse_model_file(pack(flatbuffer, card), str(keras_path)))
-    validation = tflite_logits(bare, dataset.validation)
-    card["output"]["temperature"] = fit_temperature(validation, dataset.validation.labels)
+    logits, truth = tflite_logits(bare, dataset.validation), dataset.validation.labels
+    card["output"]["temperature"] = fit_temperature(logits, truth)
+    shares = probabilities(logits, card["output"]["temperature"])
+    card["thresholds"] = fit_thresholds(shares, truth, labels, precision=precision)
+    card["provenance"]["thresholds"] = {
+        "precision": precision,
+        **name_sure(shares, truth, card["thresholds"]).to_dict(),
+    }
     return pack(flatbuffer, add_self_test(flatbuffer, card))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from trainer.datasets import Dataset
 from trainer.evaluation import Evaluation, evaluate, network_logits
 from trainer.readers import Progress
 
-CHECKED = ("validation", "test")
+CHOSEN_ON, FINAL = ("validation",), ("validation", "test")
+"""The splits to compare on: every day, and for the last figure."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verification:
-    """The comparison on each split and on both together, and the int8 side in full."""
+    """The comparison on each split, on both together where there are two, and both sides in full."""
 
     comparisons: dict[str, Comparison]
+    exact: dict[str, Evaluation]
     int8: dict[str, Evaluation]
+
+    @property
+    def widest(self) -> Comparison:
+        """On as many images as there are."""
+        return self.comparisons.get("together", self.comparisons["validation"])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and for the model card."""
@@ -62,36 +70,46 @@ class Verification:
         }
 
 
-def verify(keras_path: Path, tflite_path: Path, dataset: Dataset, *, progress: Progress | None = None) -> Verification:
-    """Run both networks over the validation and the test split.
+def verify(
+    keras_path: Path,
+    tflite_path: Path,
+    dataset: Dataset,
+    *,
+    splits: Sequence[str] = CHOSEN_ON,
+    progress: Progress | None = None,
+) -> Verification:
+    """Run both networks over `splits`, `CHOSEN_ON` or `FINAL`.
 
     `progress` is told of faces done, by either network, and their number.
 
     Raises:
         BadDataError, InputNotFoundError: a file is not what it should be, or does not fit the data set.
     """
-    comparisons, int8 = {}, {}
+    comparisons: dict[str, Comparison] = {}
+    exact: dict[str, Evaluation] = {}
+    int8: dict[str, Evaluation] = {}
     rights_and_sames = []
-    total, before = 2 * sum(len(dataset.split(name)) for name in CHECKED), 0
+    total, before = 2 * sum(len(dataset.split(name)) for name in splits), 0
 
     def report(done: int, _: int) -> None:
         if progress:
             progress(before + done, total)
 
-    for name in CHECKED:
+    for name in splits:
         split = dataset.split(name)
-        exact = network_logits(keras_path, split, dataset.labels, progress=report).argmax(axis=1)
-        before += len(split)
-        logits = network_logits(tflite_path, split, dataset.labels, progress=report)
-        before += len(split)
-        quantized = logits.argmax(axis=1)
-        table = np.stack([exact == split.labels, quantized == split.labels, exact == quantized])
-        rights_and_sames.append(table)
         copied = dataset.test_copied if name == "test" else None
-        int8[name] = evaluate(logits, split.labels, dataset.labels, copied=copied)
+        guesses = []
+        for path, evaluations in ((keras_path, exact), (tflite_path, int8)):
+            logits = network_logits(path, split, dataset.labels, progress=report)
+            before += len(split)
+            guesses.append(logits.argmax(axis=1))
+            evaluations[name] = evaluate(logits, split.labels, dataset.labels, copied=copied)
+        table = np.stack([guesses[0] == split.labels, guesses[1] == split.labels, guesses[0] == guesses[1]])
+        rights_and_sames.append(table)
         comparisons[name] = _compare(table, int8[name].accuracy_without_copies)
-    comparisons["together"] = _compare(np.concatenate(rights_and_sames, axis=1))
-    return Verification(comparisons, int8)
+    if len(splits) > 1:
+        comparisons["together"] = _compare(np.concatenate(rights_and_sames, axis=1))
+    return Verification(comparisons, exact, int8)
 
 
 def _compare(table: NDArray[np.bool_], without_copies: float | None = None) -> Comparison:
@@ -101,14 +119,14 @@ def _compare(table: NDArray[np.bool_], without_copies: float | None = None) -> C
 
 
 def shortfalls(result: Verification, *, min_agreement: float | None, max_difference: float | None) -> list[str]:
-    """What of the demands both splits together miss, a sentence each.
+    """What of the demands the splits together miss, a sentence each.
 
     Args:
         result: what was counted.
         min_agreement: least share of images that both call the same, in percent; None: any.
         max_difference: by how many points the accuracies may differ, up or down; None: any.
     """
-    together = result.comparisons["together"]
+    together = result.widest
     missed = []
     if min_agreement is not None and 100 * together.agreement < min_agreement:
         missed.append(
@@ -129,8 +147,8 @@ def as_text(result: Verification) -> str:
             f"{names[name]:<25}{each.count:>7}{each.float_accuracy:>9.2%}{each.int8_accuracy:>9.2%}"
             f"{each.difference:>+8.2f} pts{each.agreement:>11.2%}"
         )
-    test = result.comparisons["test"]
-    if test.without_copies is not None:
-        lines.append(f"int8 on the test images that have no copy in the training rows: {test.without_copies:.2%}")
-    lines.append(f"95 % interval of the int8 test accuracy: ± {100 * result.int8['test'].interval:.2f} points")
+    last = "test" if "test" in result.int8 else "validation"
+    if (without := result.comparisons[last].without_copies) is not None:
+        lines.append(f"int8 on the test images that have no copy in the training rows: {without:.2%}")
+    lines.append(f"95 % interval of the int8 {last} accuracy: ± {100 * result.int8[last].interval:.2f} points")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,44 +70,99 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """An opened `.keras` or `.tflite` network.
+
+    Attributes:
+        path: its file.
+        labels: in the order of its outputs.
+        arithmetic: `int8`, or whatever else it computes in.
+        temperature: what the file itself says its logits are to be divided by; None where it does not.
+        card: `mien.json`; empty for a foreign model.
+        logits: `(images uint8[n, size, size], progress) -> float32[n, n_labels]`; `progress` is told of faces done and
+            their number, of a `.keras` network's only at the end.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+    arithmetic: str
+    temperature: float | None
+    card: Mapping[str, Any]
+    logits: Callable[[NDArray[np.uint8], Progress | None], NDArray[np.float32]]
+
+
+def open_classifier(path: Path, labels: tuple[str, ...], size: int) -> Classifier:
+    """Open a network for faces of `size` pixels with these `labels`.
+
+    Raises:
+        InputNotFoundError: there is no such file, or it cannot be read.
+        BadDataError: it is no network, or its labels or size are not the data set's.
+        UnavailableError: a `.tflite` without an interpreter.
+    """
+    if path.suffix == ".tflite":
+        from edge.model import open_model  # an interpreter is not needed to train
+
+        model = open_model(path)
+        refuse_mismatch(path, model.labels, labels, model.input_size, size, len(model.labels))
+        arithmetic = model.raw(np.zeros((size, size), np.uint8)).dtype.name
+        card = model.card
+        return Classifier(
+            path,
+            labels,
+            arithmetic,
+            None if card is None else card.temperature,
+            {} if card is None else card.content,
+            lambda images, progress: _tflite_logits(model, images, progress),
+        )
+    network, known = keras_file.load_network(path)
+    refuse_mismatch(
+        path, tuple(known.get("labels", labels)), labels, network.input_shape[1], size, network.output_shape[-1]
+    )
+
+    def logits(images: NDArray[np.uint8], progress: Progress | None) -> NDArray[np.float32]:
+        found = _keras_logits(network, images)
+        if progress:
+            progress(len(images), len(images))
+        return found
+
+    return Classifier(path, labels, "float", None, known, logits)
+
+
 def network_logits(
-    path: Path, split: Split, labels: tuple[str, ...], *, batch: int = 256, progress: Progress | None = None
+    path: Path, split: Split, labels: tuple[str, ...], *, progress: Progress | None = None
 ) -> NDArray[np.float32]:
     """Logits `float32[n, n_labels]` of a `.keras` or `.tflite` network on `split`.
 
     `progress` is told of faces done and their number; of a `.keras` network's only at the end.
 
     Raises:
-        BadDataError: the network's labels or size are not the data set's.
+        MienError: see `open_classifier`.
     """
-    if path.suffix == ".tflite":
-        from edge.model import open_model  # an interpreter is not needed to train
-
-        model = open_model(path)
-        refuse_mismatch(path, model.labels, labels, model.input_size, split.images.shape[1], len(model.labels))
-        return tflite_logits(model, split, progress)
-    network, card = keras_file.load_network(path)
-    known = tuple(card.get("labels", labels))
-    refuse_mismatch(path, known, labels, network.input_shape[1], split.images.shape[1], network.output_shape[-1])
-    logits = predict(network, split, batch=batch)
-    if progress:
-        progress(len(split), len(split))
-    return logits
+    return open_classifier(path, labels, split.images.shape[1]).logits(split.images, progress)
 
 
-def predict(network: Any, split: Split, *, batch: int = 256) -> NDArray[np.float32]:
+def predict(network: Any, split: Split) -> NDArray[np.float32]:
     """Logits `float32[n, n_labels]` of an opened Keras network."""
-    images = scale_pixels(split.images)[..., np.newaxis]
-    return np.asarray(network.predict(images, batch_size=batch, verbose=0), dtype=np.float32)
+    return _keras_logits(network, split.images)
+
+
+def _keras_logits(network: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    faces = scale_pixels(images)[..., np.newaxis]
+    return np.asarray(network.predict(faces, batch_size=256, verbose=0), dtype=np.float32)
 
 
 def tflite_logits(model: Model, split: Split, progress: Progress | None = None) -> NDArray[np.float32]:
     """Logits `float32[n, n_labels]` of an opened TFLite model, one face after the other as on the Pi."""
+    return _tflite_logits(model, split.images, progress)
+
+
+def _tflite_logits(model: Model, images: NDArray[np.uint8], progress: Progress | None) -> NDArray[np.float32]:
     logits = []
-    for number, image in enumerate(split.images, start=1):
+    for number, image in enumerate(images, start=1):
         logits.append(model.logits(image))
-        if progress and (number % 32 == 0 or number == len(split)):
-            progress(number, len(split))
+        if progress and (number % 32 == 0 or number == len(images)):
+            progress(number, len(images))
     return np.stack(logits)
 
 

@@ -1,4 +1,4 @@
-"""Evaluations for people: a text table and a picture of the confusion matrix."""
+"""Evaluations for people: text tables and a picture of the confusion matrix. The full report is `report_html`'s."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edge.errors import OutputError
 from trainer.evaluation import Evaluation
+from trainer.thresholds import Naming
 
 
 def as_text(result: Evaluation, title: str) -> str:
@@ -31,26 +32,39 @@ def as_text(result: Evaluation, title: str) -> str:
     return "\n".join(lines)
 
 
-def draw_confusion(result: Evaluation, title: str, path: Path) -> None:
-    """Write the confusion matrix as a PNG: colour is the share of the true class, numbers are shares and counts."""
-    from matplotlib.figure import Figure  # the object interface needs no display and leaves no global state
+def thresholds_as_text(naming: Naming, precision: float) -> str:
+    """Each label's threshold and what it leaves, as plain text."""
+    wide = max(9, *(len(label) for label in naming.thresholds))
+    lines = [
+        f"  named only where right at least {precision:.0%} of the time, else uncertain",
+        f"  {'':<{wide}}  threshold   named  precision",
+    ]
+    for label, each in naming.to_dict()["classes"].items():
+        lines.append(
+            f"  {label:<{wide}}  {each['threshold']:9.3f}  {_percent(each['coverage']):>6}"
+            f"  {_percent(each['precision']):>9}"
+        )
+    lines.append(f"  {'together':<{wide}}  {'':9}  {naming.coverage:>6.1%}  {_percent(naming.accuracy):>9}")
+    return "\n".join(lines)
 
-    share = result.confusion / result.confusion.sum(axis=1, keepdims=True).clip(1)
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def save_confusion(result: Evaluation, title: str, path: Path) -> None:
+    """Write the confusion matrix as a PNG.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    from trainer.figures import draw_confusion
+
     figure = Figure(figsize=(7.2, 6.4), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    for row in range(len(result.labels)):
-        for column in range(len(result.labels)):
-            axes.text(
-                column, row, f"{share[row, column]:.0%}\n{result.confusion[row, column]}", ha="center", va="center",
-                fontsize=8, color="white" if share[row, column] > 0.5 else "#1b2a41",
-            )  # fmt: skip
-    axes.set_xticks(range(len(result.labels)), result.labels, rotation=35, ha="right")
-    axes.set_yticks(range(len(result.labels)), result.labels)
-    axes.set_xlabel("the network's answer")
-    axes.set_ylabel("truth")
-    axes.set_title(
+    draw_confusion(figure, result)
+    figure.suptitle(
         f"{title}\naccuracy {result.accuracy:.2%} ± {100 * result.interval:.2f}, "
         f"macro F1 {result.macro_f1:.3f}, n = {result.count}",
         fontsize=10,

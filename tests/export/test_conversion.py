@@ -15,10 +15,13 @@ from edge.interpreter import make_interpreter
 from edge.labels import FER2013_LABELS
 from edge.model import open_model
 from edge.modelfile import read_model_file
+from export.card import as_markdown
 from export.conversion import convert
 from export.quantization import quantize, representative_faces
+from trainer.calibration import probabilities
 from trainer.datasets import clean, load_dataset
 from trainer.evaluation import network_logits
+from trainer.thresholds import fit_thresholds
 
 pytestmark = pytest.mark.trainer
 
@@ -104,6 +107,20 @@ def test_the_temperature_makes_validation_more_likely_than_its_neighbours_do(exp
 
     best = file.card.temperature
     assert cost(best) < min(cost(best * 0.9), cost(best * 1.1))
+
+
+def test_thresholds_are_fitted_on_validation_after_int8_and_stand_in_the_card(exported, dataset, file):
+    logits = network_logits(exported.tflite, dataset.validation, dataset.labels)
+    shares = probabilities(logits, file.card.temperature)
+    assert dict(file.card.thresholds) == fit_thresholds(shares, dataset.validation.labels, dataset.labels)
+    assert set(file.card.thresholds) == set(FER2013_LABELS)
+    assert 0 < file.card.thresholds["happy"] < 1
+    told = file.card.content["provenance"]["thresholds"]
+    assert told["precision"] == 0.5
+    assert told["accuracy"] > (shares.argmax(axis=1) == dataset.validation.labels).mean()
+    card = as_markdown(file.card.content, file_name="mien.tflite", file_bytes=1)
+    assert "| happy | {:.3f} |".format(file.card.thresholds["happy"]) in card
+    assert "right often enough (50% of the time)" in card
 
 
 def test_the_same_network_gives_the_same_bytes(exported, dataset):

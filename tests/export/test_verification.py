@@ -19,7 +19,7 @@ import keras
 from edge.model import open_model
 from edge.modelfile import read_model_file
 from export.cli import main
-from export.verification import Comparison, Verification, shortfalls
+from export.verification import FINAL, Comparison, Verification, shortfalls
 from export.verification import verify as count
 from trainer.datasets import load_dataset
 from trainer.keras_file import load_network
@@ -32,8 +32,14 @@ def model(exported, tmp_path) -> Path:
     return shutil.copy(exported.tflite, tmp_path / "mien.tflite")
 
 
-def verify(exported, model, *options: str) -> int:
-    return main(["verify", str(exported.keras), str(model), "--data", str(exported.data), "--size", "32", *options])
+@pytest.fixture
+def log(tmp_path) -> Path:
+    return tmp_path / "docs" / "model-log.md"
+
+
+def verify(exported, model, *options: str | Path) -> int:
+    arguments = [str(exported.keras), str(model), "--data", str(exported.data), "--size", "32", *map(str, options)]
+    return main(["verify", *arguments])
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +68,8 @@ def figures(guesses: np.ndarray) -> dict[str, float]:
     }
 
 
-def test_the_figures_are_those_counted_by_hand(exported, model, counted, capsys):
-    assert verify(exported, model, "--json") == 0
+def test_the_figures_are_those_counted_by_hand(exported, model, counted, log, capsys):
+    assert verify(exported, model, "--json", "--final", "--log", log) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["data"] == "drawn.npz"
     both = np.concatenate([counted["validation"], counted["test"]], axis=1)
@@ -76,8 +82,29 @@ def test_the_figures_are_those_counted_by_hand(exported, model, counted, capsys)
     assert "int8_without_copies" not in told["validation"]
 
 
-def test_people_get_a_table(exported, model, counted, capsys):
-    assert verify(exported, model) == 0
+def test_the_test_split_is_looked_at_only_with_final(exported, model, counted, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert verify(exported, model, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told) == {"data", "validation"}
+    assert told["validation"]["int8"] == pytest.approx(figures(counted["validation"])["int8"], abs=1e-5)
+    assert not (tmp_path / "docs").exists()
+
+
+def test_final_adds_a_line_for_each_network_under_the_digest_that_its_file_then_has(exported, model, log, capsys):
+    assert verify(exported, model, "--json", "--final", "--log", log, "--record") == 0
+    told = json.loads(capsys.readouterr().out)["test"]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in log.read_text().splitlines()[-2:]]
+    assert [row[1] for row in rows] == ["model.keras", "mien.tflite"]
+    assert [row[3] for row in rows] == ["float", "int8"]
+    assert rows[0][6].startswith(f"{told['float']:.2%} ±")
+    assert rows[1][6].startswith(f"{told['int8']:.2%} ±")
+    assert rows[1][7] == f"{told['int8_without_copies']:.2%}"
+    assert rows[1][2] == read_model_file(model).sha256[:8]
+
+
+def test_people_get_a_table(exported, model, counted, log, capsys):
+    assert verify(exported, model, "--final", "--log", log) == 0
     said = capsys.readouterr().out
     both = figures(np.concatenate([counted["validation"], counted["test"]], axis=1))
     together = next(line for line in said.splitlines() if line.startswith("together"))
@@ -88,17 +115,19 @@ def test_people_get_a_table(exported, model, counted, capsys):
     assert "no copy in the training rows" in said
 
 
-def test_recorded_figures_stay_in_a_model_that_still_opens_and_make_its_card(exported, model, counted, capsys):
+def test_recorded_figures_stay_in_a_model_that_still_opens_and_make_its_card(exported, model, counted, log, capsys):
     before = read_model_file(model)
-    assert verify(exported, model, "--record", "--json") == 0
+    final = ("--final", "--log", log)
+    assert verify(exported, model, "--record", "--json", *final) == 0
     told = json.loads(capsys.readouterr().out)
     after = read_model_file(model)
     assert after.flatbuffer == before.flatbuffer
     assert after.card.content["accuracy"]["test"] == told["test"]
-    assert after.card.content["accuracy"]["command"] == "mien-export verify model.keras mien.tflite --data drawn.npz"
+    command = "mien-export verify model.keras mien.tflite --data drawn.npz --final"
+    assert after.card.content["accuracy"]["command"] == command
     face = np.zeros((32, 32), np.uint8)
     np.testing.assert_array_equal(open_model(model).logits(face), open_model(exported.tflite).logits(face))
-    assert verify(exported, model, "--record") == 0  # a second time replaces the first
+    assert verify(exported, model, "--record", *final) == 0  # a second time replaces the first
 
     capsys.readouterr()
     assert main(["card", str(model)]) == 0
@@ -107,7 +136,7 @@ def test_recorded_figures_stay_in_a_model_that_still_opens_and_make_its_card(exp
     row = next(line for line in card.splitlines() if line.startswith("| PrivateTest"))
     for key in ("float", "int8", "int8_without_copies", "agreement"):
         assert f"{told['test'][key]:.2%}" in row
-    assert "`mien-export verify model.keras mien.tflite --data drawn.npz`" in card
+    assert f"`{command}`" in card
     assert "`mien-export convert model.keras --data drawn.npz --calibration 64 --seed 5`" in card
     assert "epoch 3, the best on the validation split" in card
     assert "1,234 parameters" in card
@@ -123,20 +152,21 @@ def test_a_card_without_figures_claims_none_and_comes_as_json_too(model, capsys)
 
 def test_a_demand_that_is_missed_ends_with_1_and_a_line_that_says_which(exported, model, capsys):
     assert verify(exported, model, "--json") == 0
-    together = json.loads(capsys.readouterr().out)["together"]
-    agreement, apart = 100 * together["agreement"], abs(together["difference_points"])
+    told = json.loads(capsys.readouterr().out)["validation"]
+    agreement, apart = 100 * told["agreement"], abs(told["difference_points"])
     assert 0 < agreement < 99
     assert verify(exported, model, "--min-agreement", f"{agreement - 0.1}", "--max-difference", f"{apart + 0.01}") == 0
     assert capsys.readouterr().err == ""
     assert verify(exported, model, "--min-agreement", f"{agreement + 0.1}", "--max-difference", f"{apart + 0.01}") == 1
     said = capsys.readouterr()
     assert f"mien.tflite: float and int8 agree on {agreement:.3f} %, under --min-agreement" in said.err
-    assert "together" in said.out
+    assert "PublicTest" in said.out
     assert len(said.err.splitlines()) == 1
 
 
 def of_both(float_accuracy: float, int8_accuracy: float, agreement: float) -> Verification:
-    return Verification({"together": Comparison(1000, float_accuracy, int8_accuracy, agreement)}, {})
+    one, both = Comparison(500, 0.5, 0.9, 0.1), Comparison(1000, float_accuracy, int8_accuracy, agreement)
+    return Verification({"validation": one, "test": one, "together": both}, {}, {})
 
 
 @pytest.mark.parametrize(("int8", "missed"), [(0.665, 0), (0.675, 0), (0.664, 1), (0.676, 1)])
@@ -171,7 +201,8 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is_and_leaves_when_done(exported, 
 
 def test_the_bar_runs_to_its_end_over_both_networks_and_splits(exported, model):
     told = []
-    count(exported.keras, model, load_dataset(exported.data, size=32), progress=lambda *call: told.append(call))
+    dataset = load_dataset(exported.data, size=32)
+    count(exported.keras, model, dataset, splits=FINAL, progress=lambda *call: told.append(call))
     assert told == sorted(told)
     assert len(told) > 8
     assert told[-1] == (560, 560)
@@ -244,6 +275,23 @@ def test_nor_are_figures_counted_that_have_nowhere_to_go(exported, model, tmp_pa
     foreign.write_bytes(read_model_file(exported.tflite).flatbuffer)
     assert verify(exported, foreign, "--record") == 65
     assert "without mien.json" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_work")
+def test_nor_is_the_test_split_looked_at_where_that_cannot_be_noted(exported, model, tmp_path, capsys):
+    (tmp_path / "notes.md").write_text("Milk, bread.\n")
+    assert verify(exported, model, "--final", "--log", tmp_path / "notes.md") == 73
+    assert "notes.md: holds something else than a model log" in capsys.readouterr().err
+    assert verify(exported, model, "--log", tmp_path / "log.md") == 64
+    assert "--log names the log of --final" in capsys.readouterr().err
+
+
+def test_a_card_may_hold_validation_figures_alone(exported, model, capsys):
+    assert verify(exported, model, "--record") == 0
+    assert main(["card", str(model)]) == 0
+    card = capsys.readouterr().out
+    assert "| PublicTest (chosen on) | 140 |" in card
+    assert "PrivateTest" not in card
 
 
 @pytest.mark.parametrize(

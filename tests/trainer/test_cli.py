@@ -44,6 +44,8 @@ assert not heavy, heavy
         (["fit", "x.csv", "--drop", "fear,"], "'fear,', expected labels with commas between them"),
         (["fit", "x.csv", "--backbone", "resnet"], "invalid choice: 'resnet'"),
         (["evaluate", "x.keras", "x.csv", "--split", "dev"], "invalid choice: 'dev'"),
+        (["evaluate", "x.keras", "x.csv", "--split", "test"], "nothing is chosen on the test split"),
+        (["evaluate", "x.keras", "x.csv", "--split", "train", "--final"], "not allowed with"),
     ],
 )
 def test_wrong_usage_ends_with_64(capsys, arguments, message):
@@ -137,8 +139,8 @@ def test_evaluate_prints_json_and_draws_the_confusion_matrix(trained, drawn, dra
     from trainer.evaluation import network_logits
 
     picture = tmp_path / "confusion.png"
-    arguments = ["evaluate", str(trained[0]), str(drawn_npz), "--size", "32", "--split", "test", "--json"]
-    assert main([*arguments, "--png", str(picture)]) == 0
+    arguments = ["evaluate", str(trained[0]), str(drawn_npz), "--size", "32", "--json"]
+    assert main([*arguments, "--final", "--log", str(tmp_path / "log.md"), "--png", str(picture)]) == 0
     told = json.loads(capsys.readouterr().out)
     guess = network_logits(trained[0], drawn.test, drawn.labels).argmax(axis=1)
     assert told["accuracy"] == pytest.approx((guess == drawn.test.labels).mean(), abs=1e-5)

@@ -11,7 +11,7 @@ pytest.importorskip("sklearn", reason="the trainer extra is not installed")
 
 from edge.errors import BadDataError, OutputError
 from trainer.evaluation import evaluate, refuse_mismatch
-from trainer.report import as_text, draw_confusion
+from trainer.report import as_text, save_confusion
 
 pytestmark = pytest.mark.trainer
 
@@ -70,7 +70,7 @@ def test_the_text_has_the_figures_the_table_and_the_matrix(counted):
 
 def test_the_confusion_matrix_is_a_picture_whatever_it_is_called(counted, tmp_path):
     for name in ("confusion.png", "no_suffix", "some.thing"):
-        draw_confusion(counted, "some network", tmp_path / "new" / name)
+        save_confusion(counted, "some network", tmp_path / "new" / name)
         picture = cv2.imread(str(tmp_path / "new" / name))
         assert picture.shape[0] > 500
         assert picture.shape[1] > 500
@@ -81,7 +81,7 @@ def test_the_confusion_matrix_is_a_picture_whatever_it_is_called(counted, tmp_pa
 def test_a_picture_that_cannot_be_written_is_an_output_error(counted, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
-        draw_confusion(counted, "some network", tmp_path / "file" / "confusion.png")
+        save_confusion(counted, "some network", tmp_path / "file" / "confusion.png")
 
 
 def test_a_network_and_data_that_do_not_go_together_are_refused(tmp_path):

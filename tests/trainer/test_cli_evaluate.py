@@ -1,0 +1,172 @@
+"""`mien-train evaluate` as a person types it: the report, and the one look at the test split."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
+
+from edge.labels import FER2013_LABELS
+from edge.model import SHIPPED
+from trainer.cli import main
+
+pytestmark = pytest.mark.trainer
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory, drawn) -> Path:
+    """One layer, solved by least squares for half the drawn expressions, so that it knows something and not all."""
+    import keras
+
+    from edge.crop import scale_pixels
+    from trainer.keras_file import save_network
+
+    network = keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Flatten(), keras.layers.Dense(7)])
+    seen = scale_pixels(drawn.train.images).reshape(len(drawn.train), -1)
+    wanted = 6 * np.eye(7, dtype=np.float32)[np.minimum(drawn.train.labels, 4)]
+    network.layers[-1].set_weights([np.linalg.lstsq(seen, wanted, rcond=None)[0], np.zeros(7, np.float32)])
+    path = tmp_path_factory.mktemp("network") / "model.keras"
+    provenance = {"dataset": "drawn.npz", "seed": 3, "left_out_of_training": {"blank": 0}, "command": "mien-train fit"}
+    save_network(network, {"labels": list(FER2013_LABELS), "provenance": provenance}, path)
+    return path
+
+
+def evaluate(network: Path, data: Path, *options: str | Path) -> int:
+    return main(["evaluate", str(network), str(data), "--size", "32", *map(str, options)])
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    monkeypatch.setattr("trainer.evaluation.open_classifier", lambda *_: pytest.fail("worked first"))
+
+
+def test_a_report_is_written_and_json_carries_its_figures(network, drawn_npz, tmp_path, capsys):
+    report = tmp_path / "new" / "report.html"
+    assert evaluate(network, drawn_npz, "--report", report, "--samples", "14", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["split"], told["count"], told["samples"]) == ("validation", 35, 14)
+    assert len(told["robustness"]) == 5
+    assert set(told["parts_of_the_face"]) == set(FER2013_LABELS)
+    page = report.read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert f"{told['accuracy']:.2%}" in page
+    assert "mien-train fit" in page
+    assert "clean" in page
+    assert str(network.parent) not in page
+
+
+def test_people_get_the_thresholds_and_the_place_of_the_report(network, drawn_npz, tmp_path, capsys):
+    assert evaluate(network, drawn_npz, "--report", tmp_path / "r.html", "--samples", "7", "--precision", "0.7") == 0
+    said = capsys.readouterr().out
+    assert "named only where right at least 70% of the time, else uncertain" in said
+    assert f"report    {tmp_path / 'r.html'}" in said
+
+
+def test_without_a_report_the_figures_are_the_few_of_always(network, drawn_npz, capsys):
+    assert evaluate(network, drawn_npz, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "robustness" not in told
+    assert told["split"] == "validation"
+
+
+def test_the_shipped_model_is_examined_through_its_interpreter(tmp_path, faces, capsys):
+    images, labels = faces(42, 48, 0)
+    np.savez(tmp_path / "d.npz", pixels=images, emotion=labels.astype(np.uint8), usage=np.arange(42) // 14)
+    options = ["--report", str(tmp_path / "r.html"), "--samples", "7", "--json"]
+    assert main(["evaluate", str(SHIPPED), str(tmp_path / "d.npz"), *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["calibration"]["own_temperature"] == pytest.approx(0.9623)
+    assert "mien.tflite, int8, SHA-256" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_final_looks_at_the_test_split_and_notes_it_by_itself(network, drawn_npz, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for looks in (1, 2):
+        assert evaluate(network, drawn_npz, "--final", "--json") == 0
+        said = capsys.readouterr()
+        told = json.loads(said.out)
+        lines = (tmp_path / "docs" / "model-log.md").read_text().splitlines()
+        assert sum("model.keras" in line for line in lines) == looks
+    assert told["split"] == "test"
+    cells = [cell.strip() for cell in lines[-1].split("|")[1:-1]]
+    assert cells[3:6] == ["float", "drawn.npz", "35"]
+    assert cells[6].startswith(f"{told['accuracy']:.2%} ±")
+    assert cells[8:12] == [f"{told['macro_f1']:.4f}", "clean", "3", "mien-train fit"]
+    assert "docs/model-log.md: a line added" in said.err
+
+
+def test_final_with_a_report_fits_on_validation_still(network, drawn_npz, tmp_path, capsys):
+    options = ("--samples", "7", "--json", "--log", tmp_path / "log.md")
+    assert evaluate(network, drawn_npz, "--final", "--report", tmp_path / "test.html", *options) == 0
+    final = json.loads(capsys.readouterr().out)
+    assert evaluate(network, drawn_npz, "--report", tmp_path / "validation.html", *options[:3]) == 0
+    chosen = json.loads(capsys.readouterr().out)
+    assert final["split"] == "test"
+    assert final["calibration"]["temperature"] == chosen["calibration"]["temperature"]
+    for label in FER2013_LABELS:
+        thresholds = [told["thresholds"]["classes"][label]["threshold"] for told in (final, chosen)]
+        assert thresholds[0] == thresholds[1]
+
+
+def test_without_final_no_log_is_begun(network, drawn_npz, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(network, drawn_npz) == 0
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / "cache"])
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_place_that_cannot_be_written_ends_with_73_before_any_work(network, drawn_npz, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for options in (
+        ["--report", tmp_path / "file" / "report.html"],
+        ["--final", "--log", tmp_path / "file" / "log.md"],
+    ):
+        assert evaluate(network, drawn_npz, *options) == 73
+        assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--log", "log.md"], "--log names the log of --final"),
+        (["--samples", "50"], "--samples is about the report"),
+        (["--precision", "0.6"], "--precision is about the report"),
+        (["--show-faces"], "--show-faces is about the report"),
+        (["--report", "r.html", "--samples", "0"], "0 is not within 1 to 1000000"),
+        (["--report", "r.html", "--precision", "60"], "60.0 is not within 0 to 1"),
+    ],
+)
+def test_options_that_go_nowhere_end_with_64(network, drawn_npz, capsys, options, message):
+    assert evaluate(network, drawn_npz, *options) == 64
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_report_never_overwrites_what_it_is_about(network, drawn_npz, capsys):
+    before = network.read_bytes()
+    for path in (network, drawn_npz):
+        assert evaluate(network, drawn_npz, "--report", path) == 64
+        assert "would overwrite what is evaluated" in capsys.readouterr().err
+    assert network.read_bytes() == before
+
+
+def test_labels_that_do_not_fit_and_a_file_that_is_no_network_end_with_65(network, drawn_npz, tmp_path, capsys):
+    report = ("--report", tmp_path / "r.html")
+    with np.load(drawn_npz) as arrays:
+        np.savez(tmp_path / "other.npz", labels=np.array([*FER2013_LABELS[:6], "bored"]), **arrays)
+    assert evaluate(network, tmp_path / "other.npz", *report) == 65
+    assert "the data set has angry, disgust, fear, happy, sad, surprise, bored" in capsys.readouterr().err
+    for name in ("broken.keras", "broken.tflite", "broken.h5"):
+        (tmp_path / name).write_bytes(b"not a network")
+        assert evaluate(tmp_path / name, drawn_npz, *report) == 65
+        assert f"{name}: not a" in capsys.readouterr().err
+    assert not report[1].exists()
+
+
+def test_a_failed_look_leaves_no_line(drawn_npz, tmp_path):
+    (tmp_path / "broken.keras").write_bytes(b"not a network")
+    assert evaluate(tmp_path / "broken.keras", drawn_npz, "--final", "--log", tmp_path / "log.md") == 65
+    assert not (tmp_path / "log.md").exists()
