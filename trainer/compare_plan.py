@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from edge.errors import BadDataError, UsageError
 from trainer.backbones import SCRATCH
 from trainer.baselines import Preset, obtain_weights
-from trainer.datasets import SPLITS, Dataset, drop_labels, resplit
+from trainer.datasets import SPLITS, Dataset, copied_in, drop_labels, resplit
 from trainer.output_file import write_whole
 
 OFFICIAL, PAPER = "official", "paper"
@@ -154,7 +154,9 @@ def divide(job: Job, dataset: Dataset) -> Dataset:
     shares = job.preset.shares if job.split == PAPER else None
     if shares is not None:
         dataset = resplit(dataset, shares, job.asked["seed"])
-    return drop_labels(dataset, job.preset.drop)
+    dataset = drop_labels(dataset, job.preset.drop)
+    # Anew: an image's copy under a label that was left out is not trained on.
+    return replace(dataset, test_copied=copied_in(dataset.train, dataset.test))
 
 
 def read_json(path: Path) -> dict[str, Any]:

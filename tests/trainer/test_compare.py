@@ -78,6 +78,15 @@ def test_the_paper_s_split_is_random_and_without_the_labels_that_it_leaves_out(d
     assert dealt.labels == ("angry", "happy", "sad", "surprise", "neutral")
 
 
+def test_a_copy_under_a_label_that_is_left_out_does_not_count(drawn, tmp_path):
+    test = replace(drawn.train, labels=(drawn.train.labels + 1) % 7)
+    twice = replace(drawn, test=test, test_copied=np.ones(len(test), bool))
+    divided = divide(planned(twice, tmp_path, [RANDOM])[0], twice)
+    in_train = {image.tobytes() for image in divided.train.images}
+    assert divided.test_copied.tolist() == [image.tobytes() in in_train for image in divided.test.images]
+    assert 0 < divided.test_copied.sum() < len(divided.test)
+
+
 def test_data_without_the_labels_that_a_paper_leaves_out_are_refused(drawn, tmp_path):
     mine = replace(drawn, name="my_faces", labels=("a", "b", "c", "d", "e", "f", "g"))
     with pytest.raises(
