@@ -106,7 +106,7 @@ def _percent(share: float) -> str:
 
 
 def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    return f"{round(100 * difference, 1) + 0:+.1f}".replace("-", "−")  # + 0: never −0.0
 
 
 def _split_name(result: Result) -> str:
