@@ -19,6 +19,8 @@ EPILOG = """examples:
   mien-train prepare photos/ --out my_faces/             # finds and cuts the faces in your own photos
   mien-train fit my_faces/ --backbone mobilenet_v2 --width 0.5 --weights none
   mien-train evaluate runs/first/model.keras fer2013.csv # PublicTest, the split to choose on
+  mien-train evaluate mien.tflite fer2013.csv --report report.html   # all that is known of it, with pictures
+  mien-train evaluate mien.tflite fer2013.csv --final    # PrivateTest, at the end; docs/model-log.md keeps count
   mien-train compare fer2013.csv --presets cnn2,cnn4     # the literature's figures beside those measured here
   mien-export convert runs/first/model.keras --data fer2013.csv --out mien.tflite
 

@@ -1,7 +1,10 @@
 """`mien-train evaluate` as a person types it: the report, and the one look at the test split."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 from edge.labels import FER2013_LABELS
-from edge.model import SHIPPED
+from edge.model import SHIPPED, open_model
 from trainer.cli import main
 
 pytestmark = pytest.mark.trainer
@@ -42,11 +45,19 @@ def no_work(monkeypatch):
     monkeypatch.setattr("trainer.evaluation.open_classifier", lambda *_: pytest.fail("worked first"))
 
 
-def test_a_report_is_written_and_json_carries_its_figures(network, drawn_npz, tmp_path, capsys):
-    report = tmp_path / "new" / "report.html"
-    assert evaluate(network, drawn_npz, "--report", report, "--samples", "14", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["split"], told["count"], told["samples"]) == ("validation", 35, 14)
+@pytest.fixture(scope="module")
+def reported(network, drawn_npz, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+    """A report on the validation split, and what was printed as JSON beside it."""
+    report = tmp_path_factory.mktemp("report") / "new" / "report.html"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert evaluate(network, drawn_npz, "--report", report, "--samples", "7", "--json") == 0
+    return report, json.loads(printed.getvalue())
+
+
+def test_a_report_is_written_and_json_carries_its_figures(network, reported):
+    report, told = reported
+    assert (told["split"], told["count"], told["samples"]) == ("validation", 35, 7)
     assert len(told["robustness"]) == 5
     assert set(told["parts_of_the_face"]) == set(FER2013_LABELS)
     page = report.read_text(encoding="utf-8")
@@ -57,11 +68,18 @@ def test_a_report_is_written_and_json_carries_its_figures(network, drawn_npz, tm
     assert str(network.parent) not in page
 
 
-def test_people_get_the_thresholds_and_the_place_of_the_report(network, drawn_npz, tmp_path, capsys):
-    assert evaluate(network, drawn_npz, "--report", tmp_path / "r.html", "--samples", "7", "--precision", "0.7") == 0
+def test_final_with_a_report_fits_on_validation_still(network, drawn_npz, reported, tmp_path, capsys):
+    report = tmp_path / "test.html"
+    options = ("--final", "--log", tmp_path / "log.md", "--report", report, "--samples", "7")
+    assert evaluate(network, drawn_npz, *options) == 0
     said = capsys.readouterr().out
-    assert "named only where right at least 70% of the time, else uncertain" in said
-    assert f"report    {tmp_path / 'r.html'}" in said
+    assert "test split of drawn.npz" in said
+    assert "named only where right at least 50% of the time, else uncertain" in said
+    for label, each in reported[1]["thresholds"]["classes"].items():
+        assert f"  {label:<9}  {each['threshold']:9.3f}  " in said
+    assert f"report    {report}" in said
+    temperature = reported[1]["calibration"]["temperature"]
+    assert f"Dividing the logits by {temperature:g} before" in report.read_text(encoding="utf-8")
 
 
 def test_without_a_report_the_figures_are_the_few_of_always(network, drawn_npz, capsys):
@@ -74,10 +92,11 @@ def test_without_a_report_the_figures_are_the_few_of_always(network, drawn_npz, 
 def test_the_shipped_model_is_examined_through_its_interpreter(tmp_path, faces, capsys):
     images, labels = faces(42, 48, 0)
     np.savez(tmp_path / "d.npz", pixels=images, emotion=labels.astype(np.uint8), usage=np.arange(42) // 14)
-    options = ["--report", str(tmp_path / "r.html"), "--samples", "7", "--json"]
+    options = ["--report", str(tmp_path / "r.html"), "--samples", "7", "--precision", "0.7", "--json"]
     assert main(["evaluate", str(SHIPPED), str(tmp_path / "d.npz"), *options]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["calibration"]["own_temperature"] == pytest.approx(0.9623)
+    assert told["calibration"]["own_temperature"] == open_model().card.temperature
+    assert told["thresholds"]["precision"] == 0.7
     assert "mien.tflite, int8, SHA-256" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
@@ -95,19 +114,6 @@ def test_final_looks_at_the_test_split_and_notes_it_by_itself(network, drawn_npz
     assert cells[6].startswith(f"{told['accuracy']:.2%} ±")
     assert cells[8:12] == [f"{told['macro_f1']:.4f}", "clean", "3", "mien-train fit"]
     assert "docs/model-log.md: a line added" in said.err
-
-
-def test_final_with_a_report_fits_on_validation_still(network, drawn_npz, tmp_path, capsys):
-    options = ("--samples", "7", "--json", "--log", tmp_path / "log.md")
-    assert evaluate(network, drawn_npz, "--final", "--report", tmp_path / "test.html", *options) == 0
-    final = json.loads(capsys.readouterr().out)
-    assert evaluate(network, drawn_npz, "--report", tmp_path / "validation.html", *options[:3]) == 0
-    chosen = json.loads(capsys.readouterr().out)
-    assert final["split"] == "test"
-    assert final["calibration"]["temperature"] == chosen["calibration"]["temperature"]
-    for label in FER2013_LABELS:
-        thresholds = [told["thresholds"]["classes"][label]["threshold"] for told in (final, chosen)]
-        assert thresholds[0] == thresholds[1]
 
 
 def test_without_final_no_log_is_begun(network, drawn_npz, tmp_path, monkeypatch):
