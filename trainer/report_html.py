@@ -265,8 +265,8 @@ def _parts(found: Examination) -> str:
         else "There are too few faces for their mean to show nobody, so the maps stand alone."
     )
     return (
-        side_by_side(maps, "faces")
-        + scale
+        scale
+        + side_by_side(maps, "faces")
         + paragraph(
             "A grey patch a quarter as wide as the face slides over each; the colour at a place is what the right "
             "answer’s probability loses, on average, with the patch there. Orange: the answer hangs on this part. "

@@ -46,7 +46,7 @@ tbody tr + tr > * { border-top: 1px solid #e3e7ed; }
   nav { display: none; }
   section { padding: 0.75rem 0; }
   p { orphans: 3; widows: 3; break-before: avoid; }
-  h2, thead { break-after: avoid; }
+  h2, thead, h2 + figure { break-after: avoid; }
   figure, tr, table, .faces, .strips, .grid { break-inside: avoid; }
   .scroll { overflow: visible; }
   table { font-size: 8.5pt; }
