@@ -28,8 +28,9 @@ def rungs(start: Settings, votes: str, teachers: tuple[str, ...]) -> list[tuple[
     ladder = [("from random weights, faces as they are", replace(bare, weights="none"))]
     for name, change in (
         ("ImageNet's weights", {"weights": start.weights}),
-        ("flips, Haar-like jitter, tone", {"augmentation": Recipe(erase=0.0)}),
-        ("random erasing", {"augmentation": Recipe()}),
+        ("flips, Haar-like jitter, tone", {"augmentation": Recipe(erase=0.0, blur=0.0, noise=0.0)}),
+        ("random erasing", {"augmentation": Recipe(blur=0.0, noise=0.0)}),
+        ("blur and noise", {"augmentation": Recipe()}),
         ("label smoothing 0.1", {"label_smoothing": 0.1}),
         ("averaged weights (EMA 0.998)", {"ema": 0.998}),
         ("FER+'s votes as a second head", {"votes": votes}),

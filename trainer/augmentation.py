@@ -16,7 +16,14 @@ from keras import ops
 from numpy.typing import NDArray
 
 Views = dict[str, NDArray[np.float32]]
-"""One batch's views: `affine` `[n, 8]`, `tone` `[n, 2]`, `erase` `[n, 5]`, `own` `[n, 1]`; see `Augment`."""
+"""One batch's views: `affine` `[n, 8]`, `tone` `[n, 2]`, `erase` `[n, 5]`, `own` `[n, 1]`, see `Augment`; `blur`
+`[n, 2]`, `noise` `[n, 2]`, see `Degrade`."""
+
+BLURS = (1.0, 2.25)
+"""Standard deviations in pixels, of which `Degrade` makes all between none and the larger."""
+
+GRAINS = 512
+"""Pictures of noise to draw from."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Recipe:
         erase: probability of a grey rectangle over part of the face.
         mixup: both parameters of the Beta distribution that shares are drawn from when two faces are mixed (Zhang et
             al. 2018, "mixup"); 0 mixes nothing.
+        blur: probability that the network sees a view out of focus, as far away faces and cheap lenses are.
+        noise: probability that it sees a view with a sensor's noise, of up to 25 grey levels' standard deviation.
     """
 
     flip: float = 0.5
@@ -46,9 +55,11 @@ class Recipe:
     offset: float = 0.10
     erase: float = 0.25
     mixup: float = 0.0
+    blur: float = 0.25
+    noise: float = 0.25
 
 
-NO_VIEW = Recipe(flip=0, rotation=0, scale=0, shift=0, gain=0, offset=0, erase=0, mixup=0)
+NO_VIEW = Recipe(flip=0, rotation=0, scale=0, shift=0, gain=0, offset=0, erase=0, mixup=0, blur=0, noise=0)
 
 
 def draw_views(rng: np.random.Generator, count: int, size: int, recipe: Recipe) -> Views:
@@ -73,7 +84,11 @@ def draw_views(rng: np.random.Generator, count: int, size: int, recipe: Recipe) 
     # The larger share is a face's own: the order of a batch is random anyway, so each mixture would come up twice.
     share = rng.beta(recipe.mixup, recipe.mixup, (count, 1)) if recipe.mixup else np.ones((count, 1))
     own = np.maximum(share, 1 - share)
-    return {"affine": _f32(affine), "tone": _f32(tone), "erase": _f32(erase), "own": _f32(own)}
+    blur = rng.dirichlet((1, 1, 1), count)[:, 1:] * (rng.random((count, 1)) < recipe.blur)
+    deviation = rng.uniform(0, 25 / 127.5, count) * (rng.random(count) < recipe.noise)
+    noise = np.stack([deviation, rng.integers(0, GRAINS, count)], axis=1)
+    drawn = {"affine": affine, "tone": tone, "erase": erase, "own": own, "blur": blur, "noise": noise}
+    return {name: values.astype(np.float32) for name, values in drawn.items()}
 
 
 def mix_targets(targets: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,10 +98,6 @@ def mix_targets(targets: NDArray[np.float32], own: NDArray[np.float32]) -> NDArr
 
 def _bounded(rng: np.random.Generator, count: int, deviation: float) -> NDArray[np.float64]:
     return np.clip(rng.normal(0.0, 1.0, count), -2.0, 2.0) * deviation
-
-
-def _f32(values: NDArray[Any]) -> NDArray[np.float32]:
-    return values.astype(np.float32)
 
 
 class Augment(keras.layers.Layer):
@@ -115,3 +126,58 @@ class Augment(keras.layers.Layer):
         view = ops.clip(ops.where(inside, grey, image), -1.0, 1.0)
         own = ops.reshape(inputs["own"], (-1, 1, 1, 1))
         return own * view + (1 - own) * ops.roll(view, 1, axis=0)
+
+
+class Degrade(keras.layers.Layer):
+    """Puts faces out of focus and adds a sensor's noise while training; hands them through untouched otherwise.
+
+    Teachers do not see this: a network that never learned to read bad pictures has nothing to teach about them.
+
+    Inputs: `image` `float32[n, size, size, 1]` in -1..1; `blur` `float32[n, 2]` the shares of the picture blurred by
+    each of `BLURS`, the sharp one having the rest; `noise` `float32[n, 2]` standard deviation in -1..1's units and
+    which picture of noise. Returns `float32[n, size, size, 1]` in -1..1.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(name="degrade")
+        # Drawn once and kept on the device: fresh noise for each view would be most of what a batch has to carry.
+        grains = np.random.default_rng(0).normal(size=(GRAINS, size, size, 1)).astype(np.float32)
+        self._grains = self.add_weight(shape=grains.shape, initializer="zeros", trainable=False)
+        self._grains.assign(grains)
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        """Apply both."""
+        image = inputs["image"]
+        if not training:
+            return image
+        shares = ops.reshape(inputs["blur"], (-1, 2, 1, 1))
+        seen = image * (1 - shares[:, 0:1] - shares[:, 1:2])
+        for number, deviation in enumerate(BLURS):
+            seen = seen + shares[:, number : number + 1] * _blurred(image, deviation)
+        deviation, which = inputs["noise"][:, 0], ops.cast(inputs["noise"][:, 1], "int32")
+        noise = ops.reshape(deviation, (-1, 1, 1, 1)) * ops.take(self._grains, which, axis=0)
+        return ops.clip(seen + noise, -1.0, 1.0)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Keep the noise out of checkpoints: it is the same every time."""
+
+    def load_own_variables(self, store: Any) -> None:
+        """Nothing was kept."""
+
+
+def _blurred(image: Any, deviation: float) -> Any:
+    """A Gaussian blur, borders repeated."""
+    reach = round(3 * deviation)
+    weights = np.exp(-((np.arange(-reach, reach + 1) / deviation) ** 2) / 2)
+    weights = (weights / weights.sum()).astype(np.float32)
+    image = _pad(image, reach)
+    image = ops.conv(image, weights.reshape(-1, 1, 1, 1), padding="valid")
+    return ops.conv(image, weights.reshape(1, -1, 1, 1), padding="valid")
+
+
+def _pad(image: Any, reach: int) -> Any:
+    """Repeat the border; every backend has that for an axis at a time only in this way."""
+    top, bottom = ops.repeat(image[:, :1], reach, axis=1), ops.repeat(image[:, -1:], reach, axis=1)
+    image = ops.concatenate([top, image, bottom], axis=1)
+    left, right = ops.repeat(image[:, :, :1], reach, axis=2), ops.repeat(image[:, :, -1:], reach, axis=2)
+    return ops.concatenate([left, image, right], axis=2)

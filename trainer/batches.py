@@ -1,7 +1,7 @@
 """Training batches: which faces, which views of them, which targets.
 
 The faces themselves lie on the device once, in a `FaceTable` inside the compiled model; a batch carries their numbers
-and two dozen random numbers for each.
+and two dozen more for each.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Batch = tuple[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[np.float32]]
 class FaceBatches(keras.utils.PyDataset):
     """Batches of face numbers with the views that the step is to make of them.
 
-    Yields `({"number", "affine", "tone", "erase", "own", "votes"}, label shares, sample weights)`; order and views
-    follow from the seed and the epoch alone.
+    Yields `({"number", "votes", and views}, label shares, sample weights)`; order and views follow from the seed and
+    the epoch alone.
     """
 
     def __init__(
@@ -103,6 +103,8 @@ def batch_inputs() -> dict[str, Any]:
         "tone": keras.Input((2,), name="tone"),
         "erase": keras.Input((5,), name="erase"),
         "own": keras.Input((1,), name="own"),
+        "blur": keras.Input((2,), name="blur"),
+        "noise": keras.Input((2,), name="noise"),
         "votes": keras.Input((len(VOTED),), name="votes"),
     }
 

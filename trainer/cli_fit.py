@@ -98,6 +98,12 @@ def add_fit(commands: Any) -> None:
         help="mix faces by shares from Beta(MIXUP, MIXUP), 0: never (default: %(default)s)",
     )  # fmt: skip
     how.add_argument(
+        "--blur", type=number(0, 1), default=0.25, help="share of views out of focus (default: %(default)s)"
+    )
+    how.add_argument(
+        "--noise", type=number(0, 1), default=0.25, help="share of views with a sensor's noise (default: %(default)s)"
+    )
+    how.add_argument(
         "--patience",
         type=whole(0, 10_000),
         default=6,
@@ -172,9 +178,10 @@ def _train(args: argparse.Namespace) -> Path:
     given["weights"] = find_weights(args.weights, args.backbone, args.width)
     given["votes"] = "" if args.votes in (None, "none") else args.votes
     given["teachers"] = tuple(str(path) for path in teachers)
+    recipe = Recipe(mixup=args.mixup, blur=args.blur, noise=args.noise)
     best = training.fit(
         dataset,
-        training.Settings(**given, augmentation=NO_VIEW if args.no_augmentation else Recipe(mixup=args.mixup)),
+        training.Settings(**given, augmentation=NO_VIEW if args.no_augmentation else recipe),
         out,
         source=dataset.name,
         command=_repeatable(args),

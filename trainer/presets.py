@@ -30,17 +30,19 @@ class Preset:
     votes: bool = False
 
 
+_SHARP = {"blur": 0.0, "noise": 0.0}
+
 PRESETS = {
     "teacher-v1-48": Preset(
         "MobileNetV1 on labels alone: the plain start, and the first teacher",
-        {"epochs": 14},
+        {"epochs": 14, **_SHARP},
     ),
     "teacher-v2-48": Preset(
         "MobileNetV2 on labels alone: a teacher that errs elsewhere",
-        {"backbone": "mobilenet_v2", "epochs": 10, "seed": 2},
+        {"backbone": "mobilenet_v2", "epochs": 10, "seed": 2, **_SHARP},
     ),
     "mien-v1-48": Preset(
-        "what ships: MobileNetV1 taught by both, by FER+'s votes and on mixed faces",
+        "what ships: MobileNetV1 taught by both, by FER+'s votes, on mixed, blurred and noisy faces",
         {"epochs": 30, "mixup": 0.2, "patience": 0},
         teachers=("teacher-v1-48", "teacher-v2-48"),
         votes=True,
@@ -69,7 +71,7 @@ PRESETS = {
     ),
     "faces-v1-48": Preset(
         "teacher-v1-48 from VGGFace2's weights (name the file with --weights): for comparison, never shipped",
-        {"epochs": 14, "weights_scaling": "caffe"},
+        {"epochs": 14, "weights_scaling": "caffe", **_SHARP},
     ),
 }
 

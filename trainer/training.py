@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import keras_file
-from trainer.augmentation import Augment, Recipe
+from trainer.augmentation import Augment, Degrade, Recipe
 from trainer.averaging import AveragedWeights
 from trainer.backbones import build_network, set_backbone_trainable
 from trainer.batch_norm import reestimate, restate
@@ -183,7 +183,8 @@ def _with_lessons(network: keras.Model, settings: Settings, dataset: Dataset, pa
     inputs = batch_inputs()
     images = FaceTable(np.concatenate([dataset.train.images, dataset.validation.images]))(inputs["number"])
     view = Augment()({"image": images, **{key: inputs[key] for key in ("affine", "tone", "erase", "own")}})
-    logits, features = keras.Model(network.input, [network.output, network.layers[-1].input])(view)
+    seen = Degrade(settings.size)({"image": view, "blur": inputs["blur"], "noise": inputs["noise"]})
+    logits, features = keras.Model(network.input, [network.output, network.layers[-1].input])(seen)
     if settings.votes:
         logits = VotesHead(settings.votes_weight)([logits, features, inputs["votes"]])
     if panel:
