@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 from edge.crop import scale_pixels
-from trainer.augmentation import NO_VIEW, Augment, Recipe, draw_views, mix_targets
+from trainer.augmentation import BLURS, GRAINS, NO_VIEW, Augment, Degrade, Recipe, draw_views, mix_targets
 
 pytestmark = pytest.mark.trainer
 
@@ -117,3 +118,47 @@ def test_mixing_changes_no_other_draw():
     plain, mixed = (draw_views(np.random.default_rng(3), 16, 48, Recipe(mixup=alpha)) for alpha in (0.0, 0.5))
     for key in ("affine", "tone", "erase"):
         np.testing.assert_array_equal(plain[key], mixed[key])
+
+
+def degraded(images: np.ndarray, *, training: bool = True, **views: np.ndarray) -> np.ndarray:
+    nothing = np.zeros((len(images), 2), np.float32)
+    inputs = {"image": images, "blur": nothing, "noise": nothing, **views}
+    return np.asarray(Degrade(images.shape[1])(inputs, training=training))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_blur_is_a_gaussian_that_repeats_the_border(images, number):
+    shares = np.tile(np.eye(2, dtype=np.float32)[number], (len(images), 1))
+    expected = [cv2.GaussianBlur(image, (0, 0), BLURS[number], borderType=cv2.BORDER_REPLICATE) for image in images]
+    np.testing.assert_allclose(degraded(images, blur=shares)[..., 0], np.stack(expected), atol=2e-3)
+
+
+def test_blurs_in_between_are_blends(images):
+    halves = np.full((len(images), 2), 0.25, np.float32)
+    ends = [degraded(images, blur=np.tile(np.eye(2, dtype=np.float32)[i], (len(images), 1))) for i in (0, 1)]
+    expected = 0.5 * images + 0.25 * ends[0] + 0.25 * ends[1]
+    np.testing.assert_allclose(degraded(images, blur=halves), expected, atol=1e-5)
+
+
+def test_noise_has_the_deviation_that_was_drawn_and_is_the_same_for_the_same_number(images):
+    noise = np.array([[0.05 * (i % 3), i // 2] for i in range(len(images))], np.float32)
+    grey = np.zeros_like(images)
+    noisy = degraded(grey, noise=noise)
+    np.testing.assert_allclose(noisy.std(axis=(1, 2, 3)), noise[:, 0], rtol=0.1)
+    np.testing.assert_array_equal(noisy, degraded(grey, noise=noise))
+
+
+def test_degraded_faces_stay_within_the_range_and_outside_training_as_they_are(images):
+    loud = np.tile(np.array([1.0, 3.0], np.float32), (len(images), 1))
+    assert np.abs(degraded(images, noise=loud)).max() == 1.0
+    np.testing.assert_array_equal(degraded(images, noise=loud, training=False), images)
+
+
+def test_a_quarter_of_the_views_is_blurred_and_a_quarter_noisy():
+    views = draw_views(np.random.default_rng(0), 4000, 48, Recipe())
+    shares = views["blur"].sum(axis=1)
+    assert 0.22 < (shares > 0).mean() < 0.28
+    assert shares.max() <= 1.0
+    assert 0.22 < (views["noise"][:, 0] > 0).mean() < 0.28
+    assert views["noise"][:, 0].max() <= 25 / 127.5
+    assert 0 <= views["noise"][:, 1].min() < views["noise"][:, 1].max() < GRAINS
