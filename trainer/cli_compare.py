@@ -85,6 +85,9 @@ def add_compare(commands: Any) -> None:
         "--model", type=Path, action="append", default=[], metavar="FILE",
         help="add a row for a .keras or .tflite of your own, on the official test split; may be repeated",
     )  # fmt: skip
+    what.add_argument(
+        "--log", type=Path, help="the model log, to which each --model adds a line (default: docs/model-log.md)"
+    )
     data = compare.add_argument_group("data")
     data.add_argument(
         "--size", type=whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
@@ -103,14 +106,17 @@ def _names(text: str) -> list[str]:
 
 def _compare(args: argparse.Namespace) -> int:
     require_keras()
-    from trainer import baselines, compare, compare_plan
+    from trainer import baselines, compare, compare_plan, model_log
     from trainer.output_file import refuse_unwritable
 
     # TensorFlow warns that it traces anew, as it must for every network.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     presets = baselines.find_presets(args.presets)
+    log = args.log or model_log.DEFAULT
     for path in filter(None, (args.markdown, args.png)):
         refuse_unwritable(path)
+    if args.model:
+        model_log.refuse_unusable(log)
     dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
     jobs = compare_plan.plan(
         presets,
@@ -121,13 +127,15 @@ def _compare(args: argparse.Namespace) -> int:
         epochs=args.epochs,
         weights={"mobilenet": args.mobilenet_weights, "vgg16": args.vgg16_weights},
     )
-    models = [compare.evaluate_model(path, dataset) for path in args.model]
+    own = [compare.evaluate_model(path, dataset) for path in args.model]
+    if own:
+        model_log.append(log, [entry for _, entry in own])
     with contextlib.redirect_stdout(sys.stderr):  # Keras tells of its downloads
         compare_plan.begin(jobs, args.size)
         results = [
             _finish(job, dataset, f"{number} of {len(jobs)}, {job.name}") for number, job in enumerate(jobs, start=1)
         ]
-    _present(args, results, models, compare.describe_data(dataset))
+    _present(args, results, [row for row, _ in own], compare.describe_data(dataset))
     return 0
 
 

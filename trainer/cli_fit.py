@@ -227,7 +227,7 @@ def _repeatable(args: argparse.Namespace) -> str:
         if key in _NOT_THE_RUN or value == args.preset_parser.get_default(key):
             continue
         if key == "teachers":
-            words += [word for path in value for word in ("--teacher", f"{path.parent.name}/{path.name}")]
+            words += [word for path in value for word in ("--teacher", f"{path.resolve().parent.name}/{path.name}")]
             continue
         option = "--" + key.replace("_", "-")
         value = Path(value).name if key in {"weights", "votes"} else ",".join(value) if key == "drop" else value

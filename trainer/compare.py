@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 
 from edge.crop import scale_pixels
 from edge.errors import BadDataError, MienError, OutputError
+from trainer import model_log
 from trainer.backbones import SCRATCH
 from trainer.baselines import haar_faces
 from trainer.compare_plan import OFFICIAL, Job, divide
 from trainer.datasets import SPLITS, Dataset, copied_in, pooled, unique_images
-from trainer.evaluation import evaluate, network_logits
+from trainer.evaluation import evaluate, open_classifier
 from trainer.output_file import write_whole
 from trainer.readers import Progress
 from trainer.training import current_commit, jit_choice
@@ -199,18 +200,21 @@ def _figures(job: Job, network: keras.Model, dataset: Dataset) -> dict[str, Any]
     return figures
 
 
-def evaluate_model(path: Path, dataset: Dataset) -> dict[str, Any]:
-    """The row of a network of one's own, on the data set's own test split.
+def evaluate_model(path: Path, dataset: Dataset) -> tuple[dict[str, Any], model_log.Entry]:
+    """The row of a network of one's own, on the data set's own test split, and its line for the model log.
 
     Raises:
         BadDataError, InputNotFoundError: it is no network, or does not fit the data set.
     """
-    logits = network_logits(path, dataset.test, dataset.labels)
+    classifier = open_classifier(path, dataset.labels, dataset.test.images.shape[1])
+    logits = classifier.logits(dataset.test.images, None)
     result = evaluate(logits, dataset.test.labels, dataset.labels, copied=dataset.test_copied)
     name = (
-        f"{path.parent.name}/{path.name}" if path.stem == "model" else path.name
+        f"{path.resolve().parent.name}/{path.name}" if path.stem == "model" else path.name
     )  # as mien-train fit calls all its own
-    return {"model": name, "dataset": dataset.name, "split": OFFICIAL, "test": result.to_dict()}
+    row = {"model": name, "dataset": dataset.name, "split": OFFICIAL, "test": result.to_dict()}
+    digest = model_log.digest(path)
+    return row, model_log.Entry(name, digest, classifier.arithmetic, dataset.name, result, classifier.card)
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:

@@ -25,7 +25,7 @@ HEADING = """\
 # Model log
 
 Every look at a test split (FER2013's PrivateTest), oldest first. `--final` of `mien-train evaluate` and of `mien-export
-verify` adds a line by itself; nothing is chosen by these figures.
+verify`, and `--model` of `mien-train compare`, add a line by themselves; nothing is chosen by these figures.
 
 """
 COLUMNS = (
@@ -156,7 +156,7 @@ def _row(entry: Entry, now: datetime) -> list[str]:
         f"{result.macro_f1:.4f}",
         protocol(entry.card),
         str(told.get("seed", "not told")),
-        str(told.get("preset") or told.get("command", "not told")),
+        str(told.get("command", "not told")),
         str(told.get("commit", "not told"))[:8],
     ]
     return [printable(cell).replace("|", "\\|") for cell in cells]

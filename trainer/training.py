@@ -301,7 +301,7 @@ def _card(dataset: Dataset, settings: Settings, network: keras.Model, source: st
             | {
                 "weights": Path(settings.weights).name,
                 "votes": Path(settings.votes).name,
-                "teachers": [Path(teacher).parent.name for teacher in settings.teachers],
+                "teachers": [Path(teacher).resolve().parent.name for teacher in settings.teachers],
             },
             "teachers": [_teacher(Path(teacher)) for teacher in settings.teachers],
             "command": command,

@@ -201,10 +201,19 @@ def test_haar_crops_are_what_a_preset_that_wants_them_sees(drawn, tmp_path):
     assert result["notes"] == ["Haar found no face in 140 of 140 images (100.0 %): of those all was kept"]
 
 
-def test_a_model_of_one_s_own_gets_a_row(drawn, tmp_path):
+def test_a_model_of_one_s_own_gets_a_row_and_its_look_at_the_test_split_is_logged(
+    drawn, drawn_npz, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(baselines, "find_presets", lambda names: [])
     keras_file.save_network(dense(7, 32, ""), {"labels": list(drawn.labels)}, tmp_path / "model.keras")
-    row = compare.evaluate_model(tmp_path / "model.keras", drawn)
+    assert main(["compare", str(drawn_npz), "--size", "32", "--model", "model.keras", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["models"]
     assert (row["model"], row["test"]["count"]) == (f"{tmp_path.name}/model.keras", 35)
+    assert f"| {tmp_path.name}/model.keras | " in (tmp_path / "docs" / "model-log.md").read_text().splitlines()[-1]
+
+
+def test_a_model_of_other_labels_is_refused(drawn, tmp_path):
     keras_file.save_network(dense(6, 32, ""), {"labels": list(drawn.labels[:6])}, tmp_path / "six.keras")
     with pytest.raises(BadDataError, match="give --drop neutral"):
         compare.evaluate_model(tmp_path / "six.keras", drawn)

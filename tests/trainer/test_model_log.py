@@ -87,12 +87,6 @@ def test_a_network_that_tells_little_is_logged_all_the_same(tmp_path):
     assert rows(log)[-1][-4:] == ["not told", "not told", "not told", "not told"]
 
 
-def test_a_preset_is_named_rather_than_its_command(tmp_path):
-    log = tmp_path / "model-log.md"
-    append(log, [entry(card={"provenance": {"preset": "record", "command": "mien-train fit x"}})], now=NOW)
-    assert rows(log)[-1][-2] == "record"
-
-
 def test_the_protocol_is_what_was_left_out_of_training():
     assert protocol(CARD) == "clean"
     assert protocol({"provenance": {"left_out_of_training": {}}}) == "literature's"
