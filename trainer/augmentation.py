@@ -109,6 +109,11 @@ class Augment(keras.layers.Layer):
     mixture with the one before it in the batch. Returns `float32[n, size, size, 1]` in -1..1.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        # XLA has no kernel for TensorFlow's affine transform; a model with this layer is then compiled without it.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
+
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Apply the views."""
         image = inputs["image"]

@@ -8,6 +8,9 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
+import keras
+import tensorflow as tf
+
 from edge.crop import scale_pixels
 from trainer.augmentation import BLURS, GRAINS, NO_VIEW, Augment, Degrade, Recipe, draw_views, mix_targets
 
@@ -42,6 +45,21 @@ def test_half_of_the_faces_are_flipped():
 
 def test_outside_training_nothing_happens(images):
     np.testing.assert_array_equal(augmented(images, Recipe(), training=False), images)
+
+
+def test_a_model_with_views_is_not_given_to_xla_which_cannot_compile_them(images):
+    # TensorFlow with a GPU would choose XLA by itself.
+    inputs = {key: keras.Input(value.shape[1:], name=key) for key, value in views_of(images).items()}
+    model = keras.Model(inputs, Augment()({key: inputs[key] for key in ("image", "affine", "tone", "erase", "own")}))
+    with pytest.warns(UserWarning, match="doesn't support `jit_compile=True`"):
+        model.compile(jit_compile=True)
+    compiled = tf.function(lambda batch: model(batch, training=True), jit_compile=model.jit_compile)
+    views = views_of(images)
+    np.testing.assert_allclose(compiled(views), model(views, training=True), atol=1e-5)
+
+
+def views_of(images: np.ndarray) -> dict[str, np.ndarray]:
+    return {"image": images, **draw_views(np.random.default_rng(0), len(images), 32, Recipe())}
 
 
 def test_a_shift_moves_whole_pixels_and_repeats_the_border(images):
