@@ -74,14 +74,14 @@ class FaceBatches(keras.utils.PyDataset):
         chosen = np.resize(chosen, real + -real % self._devices)
         rng = np.random.default_rng((self._seed, self._epoch, index))
         views = draw_views(rng, len(chosen), self._size, self._recipe or NO_VIEW)
-        targets = self._targets[chosen]
+        targets = mix_targets(self._targets[chosen], views["own"])
         inputs = {
             "number": (self._first + chosen).astype(np.int32),
             **views,
             "votes": mix_targets(self._votes[chosen], views["own"]),
         }
         weights = targets @ self._weights * (np.arange(len(chosen)) < real)
-        return inputs, mix_targets(targets, views["own"]), weights
+        return inputs, targets, weights
 
     def on_epoch_end(self) -> None:
         """Move on to the next epoch's order and views."""

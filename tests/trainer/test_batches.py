@@ -59,6 +59,15 @@ def test_labels_and_votes_are_mixed_as_their_faces_are(drawn):
     assert (targets.max(axis=1) < 0.99).any()
 
 
+def test_a_mixed_face_weighs_what_its_labels_weigh_together(drawn):
+    label_weights = np.arange(1, 8, dtype=np.float32)
+    _, targets, weights = batches(drawn, recipe=Recipe(mixup=1.0), label_weights=label_weights)[0]
+    np.testing.assert_allclose(weights, targets @ label_weights, rtol=1e-6)
+    assert (weights % 1 > 0.01).any()
+    _, _, weights = batches(drawn, recipe=Recipe(mixup=1.0))[0]
+    assert (weights == 1.0).all(), "exactly, or mixing would move runs without label weights"
+
+
 def test_a_split_further_down_the_table_is_numbered_from_there(drawn):
     inputs, _, _ = FaceBatches(drawn.validation, labels=7, batch=4, first=70)[0]
     np.testing.assert_array_equal(inputs["number"], [70, 71, 72, 73])
