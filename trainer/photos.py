@@ -200,6 +200,8 @@ def _rows(table: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str,
 def _name_below(root: Path, field: str, where: str) -> str:
     if not field:
         raise BadDataError(f"{where}: path is empty")
+    if "\0" in field:
+        raise BadDataError(f"{where}: path {field!r:.80} cannot be a file's name")
     path = os.path.relpath(field, root.absolute()) if Path(field).is_absolute() else os.path.normpath(field)
     name = Path(path).as_posix()
     if name == ".." or name.startswith("../"):
@@ -208,11 +210,11 @@ def _name_below(root: Path, field: str, where: str) -> str:
 
 
 def _find(pattern: re.Pattern[str], name: str) -> str:
-    """The first group that takes part, else the whole match; empty where the pattern does not fit."""
+    """The first group that is not empty, or of a pattern without groups the whole match; else nothing."""
     match = pattern.search(name if "/" in pattern.pattern else PurePosixPath(name).name)
     if match is None:
         return ""
-    return next((group for group in match.groups() if group), match[0]).strip()
+    return next(filter(None, match.groups() if pattern.groups else [match[0]]), "").strip()
 
 
 def _person(how: Who, name: str, folders: list[str]) -> str:

@@ -14,7 +14,7 @@ from edge.crop import crop_face
 from edge.detector import SMALLEST, Detector
 from edge.errors import BadDataError, MienError
 from edge.frame import Box
-from edge.pictures import read_picture
+from edge.pictures import MAX_PIXELS, read_picture
 from trainer.datasets import SPLITS
 from trainer.duplicates import originals
 from trainer.faces_folder import Cut, FacesFolder, Names, Row, Searched
@@ -144,6 +144,8 @@ def search_picture(
     boxes = [Box(0, 0, width, height)]
     margin = search.margin
     if detector is None:
+        if max(height, width) ** 2 > MAX_PIXELS:  # a strip, whose square would fill the memory
+            return Searched((), NO_FACE), []
         margin = 1.0  # a face that is cut out already has its margin
     elif min(height, width) < SMALLEST:
         return Searched((), TOO_SMALL), []

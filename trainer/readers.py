@@ -18,7 +18,7 @@ from edge.crop import crop_face
 from edge.errors import BadDataError, InputNotFoundError
 from edge.frame import Box
 from edge.labels import FER2013_LABELS, check_labels
-from edge.pictures import find_pictures, read_picture
+from edge.pictures import MAX_PIXELS, find_pictures, read_picture
 
 FER2013_SIZE = 48
 FER2013_COUNTS = (28_709, 3_589, 3_589)
@@ -200,6 +200,8 @@ def read_folders(root: Path, size: int, progress: Progress | None = None) -> Raw
     images = np.empty((len(files), size, size), dtype=np.uint8)
     for number, (path, _, _) in enumerate(files):
         gray = read_picture(path).gray
+        if max(gray.shape) ** 2 > MAX_PIXELS:  # a strip, whose square would fill the memory
+            raise BadDataError(f"{path}: {gray.shape[1]} x {gray.shape[0]} pixels are no face; cut one out of it")
         images[number] = crop_face(gray, Box(0, 0, gray.shape[1], gray.shape[0]), size)
         if progress and number % 64 == 0:
             progress(number, len(files))
@@ -223,7 +225,7 @@ def _labelled_files(root: Path) -> Iterator[tuple[Path, str, int]]:
 def _class_files(folders: Iterable[Path], usage: int) -> Iterator[tuple[Path, str, int]]:
     for folder in folders:
         for path in find_pictures(folder):
-            yield path, folder.name.lower(), usage
+            yield path, folder.name.strip().lower(), usage
 
 
 def _subfolders(root: Path) -> list[Path]:

@@ -76,6 +76,12 @@ def test_label_and_person_are_found_in_names_and_folders(make, name, options, la
     assert next(p[1::2] for p in said(make(name, other), **options)) == (label, person)
 
 
+def test_whom_a_pattern_s_groups_do_not_name_is_nobody_and_no_person_of_that_rest(make):
+    root = make("happy/s1_1.jpg", "happy/_2.jpg", "sad/s2_3.jpg")
+    for pattern in (r"^(s\d)?_", r"^(s?\d*)_"):
+        assert [person for *_, person in said(root, person=re.compile(pattern))] == ["", "s1", "s2"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -169,6 +175,7 @@ def test_an_option_wins_over_the_csv_s_persons(make, table):
         ("path,label\na.jpg,happy\n./a.jpg,sad\n", r"row 2 \(line 3\): a.jpg stands in .*row 1 \(line 2\) already"),
         ("path,label\n../a.jpg,happy\n", r"row 1 \(line 2\): ../a.jpg lies outside"),
         ("path,label\n/etc/a.jpg,happy\n", r"row 1 \(line 2\): /etc/a.jpg lies outside"),
+        ("path,label\na\0.jpg,happy\n", r"row 1 \(line 2\): path 'a\\x00.jpg' cannot be a file's name"),
         ("path,label\na.jpg,../up\n", r"row 1 \(line 2\): label '../up' cannot be a folder's name"),
         ("path,label\na.jpg,\n", "no photo with a label"),
         ("path,label,person,split\na.jpg,happy,anna,train\nb.jpg,sad,anna,test\n",

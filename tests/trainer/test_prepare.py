@@ -221,9 +221,11 @@ def test_of_several_faces_those_are_taken_that_are_asked_for(tmp_path, photos, p
 def test_whole_photos_are_read_as_fit_would_read_them(tmp_path, photos, prepare):
     put(photos, "happy/black.jpg", np.full((60, 60, 3), 3, np.uint8))
     put(photos, "happy/small.png", np.zeros((20, 60, 3), np.uint8))
+    put(photos, "happy/strip.png", np.zeros((30, 50_000, 3), np.uint8))
     code, summary, _ = prepare("--whole")
     assert (code, summary["faces"]) == (0, 8)
-    assert summary["left_out"] == {"blank": 1, "too small": 1}
+    assert summary["left_out"] == {"blank": 1, "too small": 1, "no face": 1}
+    (photos / "happy" / "strip.png").unlink()
     dataset = load_dataset(photos)
     for row in (row for row in rows(tmp_path / "faces") if row["file"]):
         stored = read_picture(tmp_path / "faces" / row["file"]).gray

@@ -194,6 +194,18 @@ def test_a_picture_that_is_none_is_named(tmp_path, make_folders):
         load_dataset(tmp_path / "faces")
 
 
+def test_a_strip_whose_square_would_fill_the_memory_is_no_face(tmp_path, make_folders):
+    make_folders(tmp_path / "faces", ("a", "b"), 10)
+    cv2.imwrite(str(tmp_path / "faces" / "b" / "strip.png"), np.zeros((2, 50_000), np.uint8))
+    with pytest.raises(BadDataError, match=r"strip\.png: 50000 x 2 pixels are no face"):
+        load_dataset(tmp_path / "faces")
+
+
+def test_spaces_around_a_folder_s_name_are_none_of_the_label_s(tmp_path, make_folders):
+    make_folders(tmp_path / "faces", ("calm ", "tense"), 10)
+    assert load_dataset(tmp_path / "faces").labels == ("calm", "tense")
+
+
 def test_one_label_alone_is_nothing_to_tell_apart(tmp_path, make_folders):
     make_folders(tmp_path / "faces", ("cat",), 20)
     with pytest.raises(BadDataError, match=r"faces: folders: 1 labels; a classifier has at least two"):
