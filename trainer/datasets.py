@@ -52,7 +52,7 @@ class Dataset:
         test_copied: `bool[len(test)]`, true where a test image also stands in the training split as it was read.
         left_out: how many training images cleaning left out, by reason. Empty before `clean`.
         warning: what its reader should be told before trusting it; empty where there is nothing.
-        rows: how many images its source has, whatever became of them.
+        rows: how many rows its file has, whatever became of them; 0 for a folder, whose pictures have no order.
     """
 
     name: str
@@ -99,7 +99,10 @@ def load_dataset(
             raise
         raise InputNotFoundError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
     dataset = _assemble(source.name, names, _resize_all(images, size), labels, usage, seed)
-    if source.is_dir() or source.suffix.lower() == ".npz":
+    if source.is_dir():
+        return dataset
+    dataset = replace(dataset, rows=len(labels))
+    if source.suffix.lower() == ".npz":
         return dataset
     return replace(dataset, warning=_unlike_fer2013(dataset))
 
@@ -137,7 +140,7 @@ def _assemble(
     rows = np.arange(len(labels), dtype=np.int64)
     everything = Split(images, labels, rows)
     train, validation, test = _parts(name, everything, usage)
-    return Dataset(name, names, train, validation, test, copied_in(train, test), {}, rows=len(labels))
+    return Dataset(name, names, train, validation, test, copied_in(train, test), {})
 
 
 def _parts(name: str, everything: Split, usage: NDArray[np.int8]) -> tuple[Split, Split, Split]:
@@ -267,6 +270,9 @@ def clean(dataset: Dataset) -> Dataset:
 
     Left out are blank images, images that stand in the validation or test split too, all but the first of exact
     duplicates, and all of those whose copies carry different labels.
+
+    Raises:
+        BadDataError: that is all of them.
     """
     train = dataset.train
     digests = _digests(train.images)
@@ -292,6 +298,11 @@ def clean(dataset: Dataset) -> Dataset:
     ):
         left_out[reason] = int((keep & mask).sum())
         keep &= ~mask
+    if not keep.any():
+        why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        raise BadDataError(
+            f"{dataset.name}: cleaning leaves no image to train on ({why}); give other data, or fit with --keep-copies"
+        )
     return replace(dataset, train=train.where(keep), left_out=left_out)
 
 

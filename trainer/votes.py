@@ -60,11 +60,16 @@ def votes_of(votes: NDArray[np.float32], split: Split, path: str, expected: int)
         votes: what `read_votes` gave.
         split: rows of the data set that the votes are about.
         path: the votes' file, for the message.
-        expected: how many rows the data set has.
+        expected: how many rows the data set's file has; 0: it is a folder.
 
     Raises:
-        BadDataError: there are not as many votes as rows, so that they are about something else.
+        BadDataError: there are not as many votes as rows, so that they are about something else; or no rows at all.
     """
+    if not expected:
+        raise BadDataError(
+            f"{path}: votes go with the rows of fer2013.csv, and a folder's pictures have none; name FER2013 as a CSV "
+            "or an npz, or do without votes"
+        )
     if len(votes) != expected:
         raise BadDataError(
             f"{path}: holds votes on {len(votes):,} images, the data set has {expected:,} rows; FER+'s votes go with "

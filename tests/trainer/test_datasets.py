@@ -111,6 +111,13 @@ def test_cleaning_leaves_out_blanks_duplicates_conflicts_and_leaks_and_counts_ea
     assert clean(cleaned).left_out == dict.fromkeys(cleaned.left_out, 0)
 
 
+def test_cleaning_that_leaves_nothing_is_refused_with_what_was_wrong():
+    images = numbered([1, 2, 0], [0, 1, 1])
+    everything = Dataset("some.csv", ("a", "b"), images, images, images, np.ones(3, bool), {})
+    with pytest.raises(BadDataError, match=r"some\.csv: cleaning leaves .* \(1 blank, 2 also in a test split\)"):
+        clean(everything)
+
+
 def test_of_thousands_of_leaked_images_not_one_stays():
     images = np.random.default_rng(0).integers(0, 256, (4000, 4, 4), np.uint8)
     everything = Split(images, np.zeros(4000, np.int64), np.arange(4000))

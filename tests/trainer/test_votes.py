@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.errors import BadDataError, InputNotFoundError
-from trainer.datasets import Split
+from trainer.datasets import Split, load_dataset
 from trainer.votes import VOTED, read_votes, votes_of
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
@@ -65,6 +65,13 @@ def test_votes_about_another_data_set_are_refused():
     split = Split(np.zeros((2, 4, 4), np.uint8), np.zeros(2, np.int64), np.arange(2))
     with pytest.raises(BadDataError, match=r"votes\.csv: holds votes on 5 images, the data set has 2 rows"):
         votes_of(np.zeros((5, 8), np.float32), split, "votes.csv", 2)
+
+
+def test_pictures_in_a_folder_have_no_rows_to_join_votes_to(tmp_path, make_folders):
+    make_folders(tmp_path, ("happy", "sad"), 12)
+    folder = load_dataset(tmp_path)
+    with pytest.raises(BadDataError, match=r"votes\.csv: votes go with the rows of fer2013\.csv, and a folder's"):
+        votes_of(np.zeros((24, 8), np.float32), folder.train, "votes.csv", folder.rows)
 
 
 def test_real_votes_agree_with_fer2013_on_most_happy_faces(real_fer2013):
