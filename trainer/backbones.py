@@ -84,7 +84,7 @@ def find_weights(place: str, backbone: str, width: float) -> str:
     Raises:
         InputNotFoundError: the folder holds none.
     """
-    if not Path(place).is_dir():
+    if place in (IMAGENET, SCRATCH) or not Path(place).is_dir():
         return place
     tidy = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}.get(width, str(width))
     names = [name.format(width=float(width), tidy=tidy) for name in _FILES[backbone]]

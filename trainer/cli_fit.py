@@ -151,33 +151,57 @@ def with_preset(args: argparse.Namespace, parser: Parser, argv: Sequence[str]) -
 
 def _fit(args: argparse.Namespace) -> int:
     require_keras()
+    _refuse_missing(args)
     _train(args)
     return 0
+
+
+def _refuse_missing(args: argparse.Namespace) -> None:
+    """Look for what a training and its teachers start from, before the first of them takes its hours.
+
+    Raises:
+        UsageError: votes are wanted and not named, or the weights cannot be what they are said to be.
+        InputNotFoundError: a folder does not hold all weights.
+    """
+    if _preset(args).votes and not args.votes:
+        raise UsageError(
+            f"--preset {args.preset} learns from FER+ too: name its fer2013new.csv with --votes, or --votes none"
+        )
+    if args.weights_scaling == "caffe" and args.weights != "none" and not Path(args.weights).is_file():
+        raise UsageError(
+            f"--weights {args.weights}: ImageNet's weights are of --weights-scaling tf; name the file of those that "
+            "are caffe's"
+        )
+    starts = {(each.backbone, each.width, _weights(each)) for each in _chain(args)}
+    if len({start for start in starts if start[2] == args.weights and Path(start[2]).is_file()}) > 1:
+        raise UsageError(
+            f"--weights {args.weights}: {args.preset} and its teachers are different networks, and a file fits one of "
+            "them; name a folder with a file for each"
+        )
 
 
 def _train(args: argparse.Namespace) -> Path:
     """Train, after the preset's teachers where none are named; returns the network's path."""
     from trainer import datasets, keras_file, training
     from trainer.augmentation import NO_VIEW, Recipe
-    from trainer.backbones import find_weights
+    from trainer.votes import read_votes, votes_of
 
-    preset = find_preset(args.preset) if args.preset else Preset("", {})
-    if preset.votes and not args.votes:
-        raise UsageError(
-            f"--preset {args.preset} learns from FER+ too: name its fer2013new.csv with --votes, or --votes none"
-        )
-    out = args.out or Path("runs") / _run_name(args)
-    teachers = args.teachers or [_teacher(name, args, out.parent) for name in preset.teachers]
     dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
     if not args.keep_copies:
         dataset = datasets.clean(dataset)
+    votes = "" if args.votes in (None, "none") else args.votes
+    if votes:  # teachers take hours, and only then would it be known that these are not there or do not fit
+        votes_of(read_votes(Path(votes)), dataset.train, votes, dataset.rows)
+    teachers = list(args.teachers)
+    for teacher in _teachers(args):
+        print(f"{args.preset} learns from {teacher.preset}:")
+        teachers.append(_train(teacher))
     print(_describe(dataset))
+    out = _out(args)
     given = {
         key: value for key, value in vars(args).items() if key in {each.name for each in fields(training.Settings)}
     }
-    given["weights"] = find_weights(args.weights, args.backbone, args.width)
-    given["votes"] = "" if args.votes in (None, "none") else args.votes
-    given["teachers"] = tuple(str(path) for path in teachers)
+    given |= {"weights": _weights(args), "votes": votes, "teachers": tuple(map(str, teachers))}
     recipe = Recipe(mixup=args.mixup, blur=args.blur, noise=args.noise)
     best = training.fit(
         dataset,
@@ -197,27 +221,53 @@ def _train(args: argparse.Namespace) -> Path:
     return best
 
 
-def _teacher(name: str, args: argparse.Namespace, runs: Path) -> Path:
-    """Train the preset `name` beside its student, or find it trained."""
-    print(f"{args.preset} learns from {name}:")
-    parser = Parser("mien-train")
-    add_fit(parser.add_subparsers())
-    words = ["fit", str(args.data), "--preset", name]
-    if args.weights != args.preset_parser.get_default("weights"):
-        words += ["--weights", args.weights]
-    words += ["--votes", args.votes] if find_preset(name).votes else []
-    words += ["--drop", ",".join(args.drop)] if args.drop else []
-    words += [option for option in ("--keep-copies", "--no-cache") if getattr(args, option[2:].replace("-", "_"))]
-    teacher = with_preset(parser.parse_args(words), parser, words)
-    teacher.out = runs / _run_name(teacher)
-    return _train(teacher)
+def _preset(args: argparse.Namespace) -> Preset:
+    return find_preset(args.preset) if args.preset else Preset("", {})
+
+
+def _out(args: argparse.Namespace) -> Path:
+    return args.out or Path("runs") / _run_name(args)
+
+
+def _weights(args: argparse.Namespace) -> str:
+    """What a training starts from. A folder is where to look, so who starts from nothing leaves it to the teachers."""
+    from trainer.backbones import SCRATCH, find_weights
+
+    if _preset(args).options.get("weights") == SCRATCH and Path(args.weights).is_dir():
+        return SCRATCH
+    return find_weights(args.weights, args.backbone, args.width)
+
+
+def _chain(args: argparse.Namespace) -> list[argparse.Namespace]:
+    """A training and all that go before it."""
+    return [args, *(each for teacher in _teachers(args) for each in _chain(teacher))]
+
+
+def _teachers(args: argparse.Namespace) -> list[argparse.Namespace]:
+    """The trainings that teach this one, beside it: the preset's, where no files are named."""
+    teachers = []
+    for name in () if args.teachers else _preset(args).teachers:
+        parser = Parser("mien-train")
+        add_fit(parser.add_subparsers())
+        words = ["fit", str(args.data), "--preset", name]
+        if args.weights != args.preset_parser.get_default("weights"):
+            words += ["--weights", args.weights]
+        words += ["--votes", args.votes] if find_preset(name).votes else []
+        words += ["--drop", ",".join(args.drop)] if args.drop else []
+        words += [option for option in ("--keep-copies", "--no-cache") if getattr(args, option[2:].replace("-", "_"))]
+        teacher = with_preset(parser.parse_args(words), parser, words)
+        teacher.out = _out(args).parent / _run_name(teacher)
+        teachers.append(teacher)
+    return teachers
 
 
 def _run_name(args: argparse.Namespace) -> str:
     if not args.preset:
         return "mien"
     usual = args.preset_parser.get_default("seed")
-    return args.preset + ("" if args.seed == usual else f"-seed{args.seed}") + ("-all" if args.keep_copies else "")
+    seed = "" if args.seed == usual else f"-seed{args.seed}"
+    without = f"-without-{'-'.join(sorted(args.drop))}" if args.drop else ""
+    return f"{args.preset}{seed}{'-all' if args.keep_copies else ''}{without}"
 
 
 def _repeatable(args: argparse.Namespace) -> str:

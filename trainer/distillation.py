@@ -55,7 +55,8 @@ def open_panel(paths: Sequence[str], labels: tuple[str, ...]) -> Panel:
         known = tuple(card.get("labels", labels))
         if known != labels or network.output_shape[-1] != len(labels):
             raise BadDataError(
-                f"{path}: this teacher knows the labels {', '.join(known)}; the data set has {', '.join(labels)}"
+                f"{path}: this teacher knows the labels {', '.join(known)}; the data set has {', '.join(labels)}: name "
+                "one that was trained on these, with the same --drop"
             )
         networks.append(network)
     return Panel(networks)

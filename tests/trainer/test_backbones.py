@@ -163,7 +163,10 @@ def test_a_folder_of_weights_is_searched_for_the_file_that_fits(tmp_path, name, 
 
 
 @pytest.mark.parametrize("place", ["imagenet", "none", "some/file.h5"])
-def test_weights_that_are_no_folder_are_left_as_they_are(place):
+def test_weights_that_are_no_folder_are_left_as_they_are(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("imagenet", "none"):  # these are words, whatever lies here
+        (tmp_path / name).mkdir()
     assert find_weights(place, "mobilenet_v1", 1.0) == place
 
 

@@ -13,6 +13,7 @@ from trainer import presets, training
 from trainer.cli import main
 from trainer.keras_file import read_card
 from trainer.presets import PRESETS, Preset
+from trainer.votes import VOTED
 
 pytestmark = pytest.mark.trainer
 
@@ -30,6 +31,8 @@ def _tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "build_network", small_network)
     tiny = {
         "plain": Preset("labels alone", TINY | {"seed": 5}),
+        "other": Preset("another network", TINY | {"backbone": "mobilenet_v2", "weights": "imagenet"}),
+        "both": Preset("taught by two", TINY | {"weights": "none"}, teachers=("plain", "other")),
         "taught": Preset("taught by plain", TINY | {"mixup": 0.3}, teachers=("plain",), votes=True),
     }
     monkeypatch.setattr(presets, "PRESETS", tiny)
@@ -80,9 +83,55 @@ def test_the_literature_s_protocol_has_a_folder_of_its_own(runs, drawn_npz):
     assert {path.name for path in runs.iterdir()} == {"plain-all", "taught-all"}
 
 
+def test_a_training_without_some_labels_and_its_teachers_have_folders_of_their_own(runs, drawn_npz):
+    command = ["fit", str(drawn_npz), "--preset", "taught", "--votes", "none"]
+    assert main(command) == 0
+    assert main([*command, "--drop", "fear,disgust"]) == 0
+    names = {"plain", "taught", "plain-without-disgust-fear", "taught-without-disgust-fear"}
+    assert {path.name for path in runs.iterdir()} == names
+
+
+def test_votes_that_do_not_fit_are_refused_before_a_teacher_is_trained(runs, drawn_npz, tmp_path, capsys):
+    command = ["fit", str(drawn_npz), "--preset", "taught", "--votes"]
+    assert main([*command, str(tmp_path / "gone.csv")]) == 66
+    assert "gone.csv: cannot be read" in capsys.readouterr().err
+    assert main([*command, str(tmp_path)]) == 66
+    votes = tmp_path / "votes.csv"
+    votes.write_text(f"{','.join(VOTED)}\n{','.join('1' * len(VOTED))}\n")
+    assert main([*command, str(votes)]) == 65
+    assert "votes on 1 images, the data set has 140 rows" in capsys.readouterr().err
+    assert not runs.exists()
+
+
+def test_weights_that_a_teacher_lacks_are_missed_before_another_is_trained(runs, drawn_npz, tmp_path, capsys):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    command = ["fit", str(drawn_npz), "--preset", "both", "--weights"]
+    (weights / "mobilenet_1_0_224_tf_no_top.h5").touch()
+    assert main([*command, str(weights)]) == 66
+    assert "weights: no ImageNet weights of mobilenet_v2" in capsys.readouterr().err
+    assert main([*command, str(weights / "mobilenet_1_0_224_tf_no_top.h5")]) == 64
+    assert "name a folder with a file for each" in capsys.readouterr().err
+    assert not runs.exists()
+
+
+def test_who_starts_from_nothing_leaves_a_folder_of_weights_to_the_teachers(runs, drawn_npz, tmp_path):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "mobilenet_v2_1.0_224_imagenet_no_top.h5").write_bytes(b"weights")
+    assert main(["fit", str(drawn_npz), "--preset", "both", "--weights", str(weights)]) == 0
+    assert [settings(runs / name)["weights"][:6] for name in ("both", "plain", "other")] == ["none", "none", "sha256"]
+
+
+@pytest.mark.parametrize("options", [[], ["--weights", "."]])
+def test_pixels_scaled_as_caffe_does_want_a_file_for_imagenet_s_are_not(runs, drawn_npz, capsys, options):
+    assert main(["fit", str(drawn_npz), "--weights-scaling", "caffe", *options]) == 64
+    assert "ImageNet's weights are of --weights-scaling tf; name the file" in capsys.readouterr().err
+
+
 def test_a_preset_that_is_not_there_is_wrong_usage_and_the_others_are_named(capsys):
     assert main(["fit", "faces.npz", "--preset", "mein"]) == 64
-    assert "--preset mein: there is no such preset; choose one of plain, taught" in capsys.readouterr().err
+    assert "--preset mein: there is no such preset; choose one of plain, other, both, taught" in capsys.readouterr().err
 
 
 def test_a_preset_that_learns_from_votes_asks_for_them_before_anything_is_trained(runs, drawn_npz, capsys):
