@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,16 @@ def as_markdown(rows: list[tuple[str, list[float]]], start: Settings, command: s
     return "\n".join(lines) + "\n"
 
 
+def _repeatable(args: argparse.Namespace) -> str:
+    """The command that makes the table again, with file names instead of this machine's paths."""
+    words = ["python", "-m", "benchmarks.recipe", args.data.name, "--weights", Path(args.weights).name]
+    words += ["--votes", Path(args.votes).name]
+    for teacher in map(Path, args.teacher):
+        words += ["--teacher", f"{teacher.resolve().parent.name}/{teacher.name}"]
+    words += ["--epochs", str(args.epochs), "--size", str(args.size), "--seeds", *map(str, args.seeds)]
+    return shlex.join(words)
+
+
 def main() -> None:
     """Climb the ladder and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -96,8 +107,7 @@ def main() -> None:
             scores.append(float(keras_file.read_card(path)["selected"]["validation_accuracy"]))
         rows.append((name, scores))
         print(json.dumps({"piece": name, "seeds": args.seeds, "validation_accuracy": scores}), flush=True)
-    command = f"python -m benchmarks.recipe {args.data.name} --epochs {args.epochs} --size {args.size}"
-    table = as_markdown(rows, start, command)
+    table = as_markdown(rows, start, _repeatable(args))
     print(table)
     if args.write:
         args.write.write_text(table, encoding="utf-8")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from benchmarks import fer2013
 from trainer.augmentation import Recipe
@@ -22,6 +23,7 @@ from trainer.backbones import build_network
 from trainer.batches import FaceBatches
 from trainer.datasets import Dataset, clean
 from trainer.presets import find_preset
+from trainer.readers import FER2013_SIZE
 from trainer.training import Settings, _compile, _with_lessons
 
 
@@ -45,9 +47,10 @@ def measure(dataset: Dataset, settings: Settings, steps: int, rounds: int) -> tu
         settings.backbone, labels=len(dataset.labels), size=settings.size, width=settings.width,
         dropout=settings.dropout, stem_stride=settings.stem_stride, weights="none",
     )  # fmt: skip
+    steps = min(steps, len(dataset.train) // settings.batch)
     model = _with_lessons(network, settings, dataset, None)
     _compile(model, network, settings, "all", steps)
-    few = dataset.train.where(dataset.train.rows < dataset.train.rows[settings.batch * steps])
+    few = dataset.train.where(np.arange(len(dataset.train)) < settings.batch * steps)
     fresh = FaceBatches(few, labels=len(dataset.labels), batch=settings.batch, recipe=settings.augmentation)
     same = OneBatch(fresh[0], steps)
     model.fit(same, verbose=0)  # compiles
@@ -60,6 +63,13 @@ def measure(dataset: Dataset, settings: Settings, steps: int, rounds: int) -> tu
     return speeds
 
 
+def settings_of(preset: str, batch: int) -> Settings:
+    """What a preset trains with, at the size that FER2013's faces have, without teachers and votes."""
+    options = dict(find_preset(preset).options) | {"batch": batch, "size": FER2013_SIZE}
+    drawn = {key: options.pop(key) for key in ("mixup", "blur", "noise") if key in options}
+    return Settings(**options, augmentation=Recipe(**drawn))
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -69,10 +79,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    options = dict(find_preset(args.preset).options)
-    recipe = Recipe(mixup=options.pop("mixup", 0.0))
-    settings = Settings(**options | {"batch": args.batch, "augmentation": recipe})
-    fresh, same = measure(clean(fer2013.load(args.data)), settings, args.steps, args.rounds)
+    dataset = clean(fer2013.load(args.data))
+    fresh, same = measure(dataset, settings_of(args.preset, args.batch), args.steps, args.rounds)
     ratio = statistics.median(one / other for one, other in zip(fresh, same, strict=True))
     print(f"{args.preset}, batch {args.batch}, Keras on {keras.backend.backend()}, {args.rounds} rounds, median:")
     print(f"  with its batches       {statistics.median(fresh):8.0f} images/s")

@@ -9,6 +9,7 @@ pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 import keras
 
+from benchmarks import training_speed
 from trainer import presets, training
 from trainer.cli import main
 from trainer.keras_file import read_card
@@ -145,6 +146,13 @@ def test_teachers_come_before_their_students_in_the_list_and_every_preset_is_in_
     for name, preset in PRESETS.items():
         assert all(names.index(teacher) < names.index(name) for teacher in preset.teachers)
         assert preset.summary in shown
+
+
+def test_what_batches_cost_can_be_measured_with_every_preset(monkeypatch):
+    monkeypatch.setattr(presets, "PRESETS", PRESETS)
+    for name, preset in PRESETS.items():
+        settings = training_speed.settings_of(name, 64)
+        assert (settings.batch, settings.augmentation.mixup) == (64, preset.options.get("mixup", 0.0))
 
 
 def presets_help(capsys, monkeypatch) -> str:
