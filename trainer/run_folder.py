@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -90,6 +93,7 @@ class RunState:
     def keep_weights(self, model: keras.Model) -> None:
         """Write what the epoch after this one starts from. Until `record` the run still stands at the epoch before."""
         epoch = len(self.history) + 1
+        self._refuse_full_disk(model, epoch)
         with self._writing(epoch):
             partial = self.folder / "partial.weights.h5"
             model.save_weights(partial)
@@ -108,14 +112,43 @@ class RunState:
                     old.unlink()
 
     @contextlib.contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Name a full disk, whoever was writing to it, and leave nothing half written behind.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        try:
+            yield
+        except Exception as error:
+            # TensorBoard's writer has errors of its own for it, h5py a text.
+            if isinstance(error, MienError) or os.strerror(errno.ENOSPC) not in str(error):
+                raise
+            raise self._unwritten(len(self.history) + 1, os.strerror(errno.ENOSPC)) from error
+        finally:
+            for partial in self.folder.glob("partial.*"):
+                partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
     def _writing(self, epoch: int) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise OutputError(
-                f"{self.folder}: epoch {epoch} cannot be written ({error.strerror or error}); "
-                "make room and give the same command again to go on"
-            ) from error
+            raise self._unwritten(epoch, os.strerror(error.errno) if error.errno else str(error)) from error
+
+    def _refuse_full_disk(self, model: keras.Model, epoch: int) -> None:
+        """HDF5 does not survive a full disk: it takes the whole process down with it at the end."""
+        values = (*model.variables, *model.optimizer.variables)
+        floats = sum(math.prod(value.shape) for value in values if value.dtype == "float32")
+        needed, free = 4 * floats + 1024**2, shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise self._unwritten(epoch, f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
+
+    def _unwritten(self, epoch: int, reason: str) -> OutputError:
+        return OutputError(
+            f"{self.folder}: epoch {epoch} cannot be written ({reason}); make room and give the same command again to "
+            "go on"
+        )
 
     def beats_all(self, val_accuracy: float) -> bool:
         """True where no epoch so far was as good on the validation split."""

@@ -119,27 +119,28 @@ def fit(
             break
         start = max(first, len(state.history))
         _restore_seeds(network, start * steps)
-        model.fit(
-            FaceBatches(
-                dataset.train,
-                labels=len(dataset.labels),
-                batch=settings.batch,
-                recipe=settings.augmentation,
-                seed=settings.seed,
-                epoch=start,
-                label_weights=label_weights(dataset, settings.class_weight),
-                votes=votes,
-                devices=devices,
-            ),
-            validation_data=FaceBatches(
-                dataset.validation, labels=len(dataset.labels), batch=256, first=len(dataset.train), devices=devices
-            ),
-            shuffle=False,  # FaceBatches shuffles the images; Keras's order of batches would not survive a resume
-            initial_epoch=start,
-            epochs=last,
-            verbose=verbose,
-            callbacks=_callbacks(state, network, dataset, card, settings, phase),
-        )
+        with state.guarding():
+            model.fit(
+                FaceBatches(
+                    dataset.train,
+                    labels=len(dataset.labels),
+                    batch=settings.batch,
+                    recipe=settings.augmentation,
+                    seed=settings.seed,
+                    epoch=start,
+                    label_weights=label_weights(dataset, settings.class_weight),
+                    votes=votes,
+                    devices=devices,
+                ),
+                validation_data=FaceBatches(
+                    dataset.validation, labels=len(dataset.labels), batch=256, first=len(dataset.train), devices=devices
+                ),
+                shuffle=False,  # FaceBatches shuffles the images; Keras's order of batches would not survive a resume
+                initial_epoch=start,
+                epochs=last,
+                verbose=verbose,
+                callbacks=_callbacks(state, network, dataset, card, settings, phase),
+            )
     if devices > 1:
         keras.distribution.set_distribution(None)
     if state.best_path.exists():

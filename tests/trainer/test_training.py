@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -400,3 +401,27 @@ def test_another_teacher_in_the_same_folder_is_refused(with_lessons, uninterrupt
     keras_file.save_network(network, card | {"note": "another"}, other)
     with pytest.raises(BadDataError, match=r"begun with settings\.teachers = "):
         run_folder.RunState(tmp_path / "run", replace(settings, teachers=(str(other),)), dataset)
+
+
+def test_a_full_disk_ends_the_run_before_it_is_written_to_and_room_lets_it_go_on(
+    drawn, uninterrupted, tmp_path, monkeypatch
+):
+    full = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda path: full)
+    with pytest.raises(OutputError, match=r"run: epoch 1 cannot be written \(\d+ MB are needed, 1 MB are free\); make"):
+        fit(drawn, SETTINGS, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.h5"))
+    monkeypatch.undo()
+    monkeypatch.setattr(training, "build_network", _small["small_network"])
+    fit(drawn, SETTINGS, tmp_path / "run")
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+def test_a_disk_that_fills_under_another_writer_is_named_and_nothing_half_written_stays(drawn, tmp_path):
+    state = run_folder.RunState(tmp_path, SETTINGS, drawn)
+    (tmp_path / "partial.keras").touch()
+    with pytest.raises(OutputError, match=r"epoch 1 cannot be written \(No space left on device\)"), state.guarding():
+        raise RuntimeError("events.out.tfevents: No space left on device")
+    assert not (tmp_path / "partial.keras").exists()
+    with pytest.raises(RuntimeError, match="something else"), state.guarding():
+        raise RuntimeError("something else")
