@@ -23,6 +23,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#000000")
 MARKS = ("o", "s", "^", "D", "v")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
+MOST_SHOWN = 20
+"""Characters of a label beside a picture; a longer one would leave no room for it."""
+
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -36,6 +39,7 @@ STYLE: Any = {
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
+    "text.parse_math": False,  # a label may hold dollars
     "svg.hashsalt": "mien",
 }
 
@@ -59,8 +63,13 @@ def _drawn(draw: Callable[[Figure], None], wide: float, high: float, kind: str) 
     return buffer.getvalue()
 
 
+def confusion_size(labels: int) -> tuple[float, float]:
+    """Inches, wide and high, in which the numbers of that many labels stand apart."""
+    return 2.2 + 0.46 * max(7, labels), 1.5 + 0.46 * max(7, labels)
+
+
 def draw_confusion(figure: Figure, result: Evaluation) -> None:
-    """Colour is the share of the true class; numbers are shares and counts."""
+    """Colour is the share of the true class; numbers are shares and counts. For a figure of `confusion_size`."""
     share = result.confusion / result.confusion.sum(axis=1, keepdims=True).clip(1)
     axes = figure.add_subplot()
     axes.grid(visible=False)
@@ -72,8 +81,9 @@ def draw_confusion(figure: Figure, result: Evaluation) -> None:
                 column, row, f"{share[row, column]:.0%}\n{result.confusion[row, column]}", ha="center", va="center",
                 fontsize=8, color="white" if share[row, column] > 0.5 else INK,
             )  # fmt: skip
-    axes.set_xticks(range(len(result.labels)), result.labels, rotation=35, ha="right")
-    axes.set_yticks(range(len(result.labels)), result.labels)
+    names = [label if len(label) <= MOST_SHOWN else f"{label[: MOST_SHOWN - 1]}…" for label in result.labels]
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("the network's answer")
     axes.set_ylabel("truth")
 

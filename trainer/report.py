@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge.errors import OutputError
 from trainer.evaluation import Evaluation
 from trainer.thresholds import Naming
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def as_text(result: Evaluation, title: str) -> str:
@@ -58,19 +61,16 @@ def save_confusion(result: Evaluation, title: str, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    from matplotlib.figure import Figure
+    from trainer import figures
+    from trainer.output_file import write_whole
 
-    from trainer.figures import draw_confusion
+    def draw(figure: Figure) -> None:
+        figures.draw_confusion(figure, result)
+        figure.suptitle(
+            f"{title}\naccuracy {result.accuracy:.2%} ± {100 * result.interval:.2f}, "
+            f"macro F1 {result.macro_f1:.3f}, n = {result.count}",
+            fontsize=10,
+        )
 
-    figure = Figure(figsize=(7.2, 6.4), layout="constrained")
-    draw_confusion(figure, result)
-    figure.suptitle(
-        f"{title}\naccuracy {result.accuracy:.2%} ± {100 * result.interval:.2f}, "
-        f"macro F1 {result.macro_f1:.3f}, n = {result.count}",
-        fontsize=10,
-    )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150, format="png")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    wide, high = figures.confusion_size(len(result.labels))
+    write_whole(path, figures.bitmap(draw, wide=wide + 1, high=high + 1))

@@ -95,18 +95,20 @@ def _classes(found: Examination) -> str:
 
 def _confusion(found: Examination) -> str:
     labels = found.evaluation.labels
-    wrong = found.evaluation.confusion / found.evaluation.confusion.sum(axis=1, keepdims=True).clip(1)
+    wrong = found.evaluation.confusion.copy()
     np.fill_diagonal(wrong, 0)
     row, column = np.unravel_index(wrong.argmax(), wrong.shape)
-    commonest = f"{labels[row]} taken for {labels[column]} ({wrong[row, column]:.0%} of {labels[row]})"
+    of_row = wrong[row, column] / max(found.evaluation.support[row], 1)
+    commonest = f"{labels[row]} taken for {labels[column]} ({wrong[row, column]:,}, {of_row:.0%} of {labels[row]})"
     worst = f"The commonest mistake is {commonest}." if wrong.any() else "There is no mistake."
+    wide, high = figures.confusion_size(len(labels))
     return drawing(
         lambda figure: figures.draw_confusion(figure, found.evaluation),
         f"Confusion matrix. {worst}",
         "Each row is what faces show, each column what the network answers: the share of the row, and the number of "
         f"faces. The diagonal is right. {worst}",
-        wide=5.4,
-        high=4.7,
+        wide=wide,
+        high=high,
     )
 
 

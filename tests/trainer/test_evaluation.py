@@ -70,7 +70,7 @@ def test_the_text_has_the_figures_the_table_and_the_matrix(counted):
 
 def test_the_confusion_matrix_is_a_picture_whatever_it_is_called(counted, tmp_path):
     for name in ("confusion.png", "no_suffix", "some.thing"):
-        save_confusion(counted, "some network", tmp_path / "new" / name)
+        save_confusion(counted, "some $\\frac{$ network", tmp_path / "new" / name)
         picture = cv2.imread(str(tmp_path / "new" / name))
         assert picture.shape[0] > 500
         assert picture.shape[1] > 500
