@@ -88,8 +88,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     from trainer import evaluation, model_log, output_file, report
 
     log = args.log or model_log.DEFAULT
-    if args.report:
-        output_file.refuse_unwritable(args.report)
+    outputs = {"--log": log if args.final else None, "--report": args.report, "--png": args.png}
+    output_file.refuse_overwriting(outputs, (args.model, args.data))
+    for path in filter(None, (args.report, args.png)):
+        output_file.refuse_unwritable(path)
     if args.final:
         model_log.refuse_unusable(log)
     dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
@@ -137,8 +139,6 @@ def _refuse_odd(args: argparse.Namespace) -> None:
         for option in ("samples", "precision", "show_faces"):
             if getattr(args, option) not in (None, False):
                 raise UsageError(f"--{option.replace('_', '-')} is about the report; name one with --report")
-    elif args.report.resolve() in {args.model.resolve(), args.data.resolve()}:
-        raise UsageError(f"--report {args.report} would overwrite what is evaluated; name another file")
 
 
 def _examine(args: argparse.Namespace, classifier: Classifier, dataset: Dataset, name: str) -> Examination:

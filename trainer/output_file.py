@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from edge.errors import OutputError
+from edge.errors import OutputError, UsageError
 
 
 def refuse_unwritable(path: Path) -> None:
@@ -23,6 +24,22 @@ def refuse_unwritable(path: Path) -> None:
         partial.unlink()
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def refuse_overwriting(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
+    """Raise UsageError where a result would be written over what it is made from, or over another result.
+
+    Args:
+        outputs: by option; None where it is not given.
+        inputs: files and folders that are read.
+    """
+    taken = {path.resolve(): "what is read" for path in inputs}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise UsageError(f"{option} {path} would overwrite {taken[path.resolve()]}; name another file")
+        taken[path.resolve()] = f"the file of {option}"
 
 
 def write_whole(path: Path, content: bytes) -> None:

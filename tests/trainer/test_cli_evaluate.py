@@ -127,6 +127,7 @@ def test_a_place_that_cannot_be_written_ends_with_73_before_any_work(network, dr
     (tmp_path / "file").touch()
     for options in (
         ["--report", tmp_path / "file" / "report.html"],
+        ["--png", tmp_path / "file" / "confusion.png"],
         ["--final", "--log", tmp_path / "file" / "log.md"],
     ):
         assert evaluate(network, drawn_npz, *options) == 73
@@ -151,12 +152,17 @@ def test_options_that_go_nowhere_end_with_64(network, drawn_npz, capsys, options
 
 
 @pytest.mark.usefixtures("no_work")
-def test_a_report_never_overwrites_what_it_is_about(network, drawn_npz, capsys):
+def test_no_result_overwrites_what_is_evaluated_nor_another_result(network, drawn_npz, tmp_path, capsys):
     before = network.read_bytes()
     for path in (network, drawn_npz):
-        assert evaluate(network, drawn_npz, "--report", path) == 64
-        assert "would overwrite what is evaluated" in capsys.readouterr().err
+        for option in ("--report", "--png"):
+            assert evaluate(network, drawn_npz, option, path) == 64
+            assert f"{option} {path} would overwrite what is read" in capsys.readouterr().err
     assert network.read_bytes() == before
+    same = tmp_path / "same"
+    assert evaluate(network, drawn_npz, "--final", "--log", same, "--report", same) == 64
+    assert f"--report {same} would overwrite the file of --log" in capsys.readouterr().err
+    assert not same.exists()
 
 
 def test_labels_that_do_not_fit_and_a_file_that_is_no_network_end_with_65(network, drawn_npz, tmp_path, capsys):

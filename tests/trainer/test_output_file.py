@@ -2,8 +2,8 @@
 
 import pytest
 
-from edge.errors import OutputError
-from trainer.output_file import refuse_unwritable, write_whole
+from edge.errors import OutputError, UsageError
+from trainer.output_file import refuse_overwriting, refuse_unwritable, write_whole
 
 
 def test_trying_a_place_out_makes_its_folder_and_leaves_the_file_that_is_there(tmp_path):
@@ -30,3 +30,13 @@ def test_a_place_that_cannot_be_written_is_an_output_error_and_the_old_file_stay
     with pytest.raises(OutputError, match=r"mien\.tflite: cannot be written"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_results_go_neither_over_what_is_read_nor_over_one_another(tmp_path):
+    (tmp_path / "data").mkdir()
+    data, other = tmp_path / "data", tmp_path / "other"
+    refuse_overwriting({"--out": other, "--log": None, "--png": None}, [data])
+    with pytest.raises(UsageError, match=r"--out .*data/\.\./data would overwrite what is read"):
+        refuse_overwriting({"--out": data / ".." / "data"}, [data])
+    with pytest.raises(UsageError, match=r"--png .*other would overwrite the file of --out"):
+        refuse_overwriting({"--out": other, "--png": other}, [data])
