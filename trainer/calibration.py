@@ -60,11 +60,6 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins
     return Reliability(sure, sound, count[filled])
 
 
-def expected_calibration_error(shares: NDArray[np.floating], truth: NDArray[np.int64], bins: int = BINS) -> float:
-    """Mean distance between confidence and accuracy of probabilities `[n, labels]`, see `Reliability.error`."""
-    return reliability(shares.max(axis=1), shares.argmax(axis=1) == truth, bins).error
-
-
 def risk_by_coverage(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Share of wrong answers `float64[n]` among the 1, 2, … n most confident; its mean is the area under the curve.
 

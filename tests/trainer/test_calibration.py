@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("scipy", reason="the trainer extra is not installed")
 
-from trainer.calibration import expected_calibration_error, fit_temperature, reliability, risk_by_coverage
+from trainer.calibration import fit_temperature, reliability, risk_by_coverage
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -36,17 +36,18 @@ def test_logits_that_are_always_right_or_wrong_stay_within_bounds():
 
 def test_the_fitted_temperature_calibrates():
     logits, truth = drawn(20_000, 3.0)
-    before = expected_calibration_error(softmax(logits), truth)
-    after = expected_calibration_error(softmax(logits / fit_temperature(logits, truth)), truth)
+    right = logits.argmax(axis=1) == truth
+    before = reliability(softmax(logits).max(axis=1), right).error
+    after = reliability(softmax(logits / fit_temperature(logits, truth)).max(axis=1), right).error
     assert before > 0.1
     assert after < 0.02
 
 
 def test_the_calibration_error_is_the_one_counted_by_hand():
-    sure, unsure = [0.95, 0.05], [0.55, 0.45]
-    probabilities = np.array([sure, sure, unsure, unsure], dtype=np.float32)
-    assert expected_calibration_error(probabilities, np.array([0, 1, 0, 0]), bins=10) == pytest.approx(0.45)
-    assert expected_calibration_error(np.array([[1.0, 0.0]], np.float32), np.array([0])) == 0.0
+    bins = reliability(np.array([0.95, 0.95, 0.55, 0.55]), np.array([True, False, True, True]), bins=10)
+    assert bins.error == pytest.approx(0.45)
+    full = reliability(np.array([1.0, 0.96]), np.array([True, True]), bins=10)
+    assert (full.count.tolist(), full.error) == ([2], pytest.approx(0.02))
 
 
 def test_bins_without_an_image_are_left_out_of_the_reliability_diagram():

@@ -10,7 +10,7 @@ pytest.importorskip("keras", reason="the trainer extra is not installed")
 pytest.importorskip("sklearn", reason="the trainer extra is not installed")
 
 from edge.labels import FER2013_LABELS
-from trainer.calibration import expected_calibration_error, probabilities
+from trainer.calibration import probabilities, reliability
 from trainer.datasets import Split
 from trainer.evaluation import Classifier
 from trainer.examination import OWN_TEMPERATURE, examine
@@ -54,7 +54,8 @@ def test_calibration_is_fitted_on_validation_and_counted_on_the_split(found, ban
     logits = band_classifier.logits(split.images, None)
     errors = found.to_dict()["calibration"]["expected_calibration_error"]
     for name, temperature in (("as the network says it", 1.0), (OWN_TEMPERATURE, 2.0)):
-        counted = expected_calibration_error(probabilities(logits, temperature), split.labels)
+        shares = probabilities(logits, temperature)
+        counted = reliability(shares.max(axis=1), shares.argmax(axis=1) == split.labels).error
         assert errors[name] == pytest.approx(counted, abs=1e-5)
     assert errors["with the fitted temperature"] < errors["as the network says it"]
 
