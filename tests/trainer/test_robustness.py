@@ -51,6 +51,11 @@ def test_the_square_covers_the_share_it_names_within_the_picture():
     assert len({face.tobytes() for face in cover(faces, 20.0, 1)}) == 40
 
 
+def test_the_square_may_lie_anywhere_up_to_the_last_pixel():
+    covered = (cover(np.zeros((2000, 48, 48), np.uint8), 20.0, 1) > 0).any(axis=0)
+    assert covered.all()
+
+
 def test_noise_has_the_deviation_it_names():
     grey = np.full((20, 48, 48), 128, np.uint8)
     noisy = add_noise(grey, 10.0, 0).astype(float)
