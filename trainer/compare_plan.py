@@ -6,19 +6,17 @@ begun, or gone on with.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge.errors import BadDataError, UsageError
 from trainer.backbones import SCRATCH
 from trainer.baselines import Preset, obtain_weights
 from trainer.datasets import SPLITS, Dataset, copied_in, drop_labels, resplit
+from trainer.identity import data_identity, file_identity
 from trainer.output_file import write_whole
 
 OFFICIAL, PAPER = "official", "paper"
@@ -110,7 +108,7 @@ def plan(
         UsageError: the data set has not the labels that a preset leaves out.
         BadDataError: a folder holds a training that was begun with other options or data.
     """
-    data = _digest(dataset)
+    data = data_identity([dataset.split(name) for name in SPLITS])
     jobs = []
     for preset in presets:
         _refuse_other_labels(preset, dataset)
@@ -125,7 +123,7 @@ def plan(
                 "size": dataset.train.images.shape[1],
                 "labels": list(dataset.labels),
                 "data": data,
-                "weights": _identity(start),
+                "weights": file_identity(start),
             }
             jobs.append(Job(preset, kind, out / f"{preset.name}-{kind}", start, asked))
     for job in jobs:
@@ -183,21 +181,3 @@ def _refuse_other_labels(preset: Preset, dataset: Dataset) -> None:
                 f"preset {preset.name} leaves out {label!r}, which is no label of {dataset.name} (it has "
                 f"{', '.join(dataset.labels)}); name the other presets with --presets"
             )
-
-
-def _identity(weights: str) -> str:
-    """A weights file by its content, since its path depends on the folder that the command is given in."""
-    path = Path(weights)
-    if not path.is_file():
-        return weights
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _digest(dataset: Dataset) -> str:
-    digest = hashlib.sha256()
-    for name in SPLITS:
-        split = dataset.split(name)
-        digest.update(np.ascontiguousarray(split.images).data)
-        digest.update(np.ascontiguousarray(split.labels).data)
-    return f"sha256:{digest.hexdigest()}"
