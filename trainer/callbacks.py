@@ -82,8 +82,8 @@ class KeepBest(keras.callbacks.Callback):
         """Start the clock."""
         self._began = time.monotonic()
 
-    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Note when the epoch's last step was taken."""
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Note when the epoch's last step was taken: what comes before validation is not training."""
         self._trained = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

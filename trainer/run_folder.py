@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import math
 import os
@@ -23,6 +22,7 @@ import numpy as np
 from edge.errors import BadDataError, MienError, OutputError
 from trainer import keras_file
 from trainer.datasets import Dataset
+from trainer.identity import data_identity, file_identity
 
 if TYPE_CHECKING:
     from trainer.training import Settings
@@ -40,7 +40,7 @@ class RunState:
                 "settings": _identified(asdict(settings)),
                 "labels": list(dataset.labels),
                 "images": {name: len(dataset.split(name)) for name in ("train", "validation", "test")},
-                "training_data": _data_digest(dataset),
+                "training_data": data_identity([dataset.train, dataset.validation]),
             }
             asked = json.loads(json.dumps(asked))
             folder.mkdir(parents=True, exist_ok=True)
@@ -155,35 +155,30 @@ class RunState:
         return val_accuracy > max((epoch["val_accuracy"] for epoch in self.history), default=-1.0)
 
     def should_stop(self, patience: int) -> bool:
-        """True where the last `patience` epochs brought nothing. 0 never stops."""
+        """True where the last `patience` epochs, all over all layers, brought nothing. 0 never stops."""
         scores = [epoch["val_accuracy"] for epoch in self.history]
-        return bool(patience and scores and len(scores) - 1 - int(np.argmax(scores)) >= patience)
+        free = sum(epoch["phase"] == "all" for epoch in self.history)
+        return bool(patience and free and min(free, len(scores) - 1 - int(np.argmax(scores))) >= patience)
+
+    @property
+    def settled(self) -> bool:
+        """True where the best network is final. Students know it by its content, so it must stay as it is."""
+        return bool(self.history and self.history[-1].get("settled"))
+
+    def note_settled(self) -> None:
+        """Note that the best network is final."""
+        self.history[-1]["settled"] = True
+        with self._writing(len(self.history)):
+            replace_text(self._history_path, json.dumps(self.history, indent=2))
 
 
 def _identified(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings with files named by their content, since paths depend on the folder that the command is given in."""
     return settings | {
-        "weights": _identity(settings["weights"]),
-        "votes": _identity(settings["votes"]),
-        "teachers": [_identity(teacher) for teacher in settings["teachers"]],
+        "weights": file_identity(settings["weights"]),
+        "votes": file_identity(settings["votes"]),
+        "teachers": [file_identity(teacher) for teacher in settings["teachers"]],
     }
-
-
-def _identity(name: str) -> str:
-    path = Path(name)
-    if not path.is_file():
-        return name
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _data_digest(dataset: Dataset) -> str:
-    """Of all that decides the curve: images and labels to train and to choose on, in their order."""
-    digest = hashlib.sha256()
-    for split in (dataset.train, dataset.validation):
-        digest.update(np.ascontiguousarray(split.images).data)
-        digest.update(np.ascontiguousarray(split.labels).data)
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _read_json(path: Path, kind: type) -> Any:

@@ -143,8 +143,9 @@ def fit(
             )
     if devices > 1:
         keras.distribution.set_distribution(None)
-    if state.best_path.exists():
+    if not state.settled:
         _settle(state.best_path, dataset)
+        state.note_settled()
     return state.best_path
 
 
@@ -266,8 +267,7 @@ def _callbacks(
             if phase == "all"
             else keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
         )
-    patience = settings.patience if phase == "all" else 0
-    callbacks.append(KeepBest(state, network, card, phase=phase, patience=patience, images=len(dataset.train)))
+    callbacks.append(KeepBest(state, network, card, phase=phase, patience=settings.patience, images=len(dataset.train)))
     if _has_tensorboard():
         callbacks.append(
             keras.callbacks.TensorBoard(log_dir=str(state.folder / "tensorboard" / phase), write_graph=False)

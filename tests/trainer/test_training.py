@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 import h5py
+import tensorflow as tf
 
 from edge.errors import BadDataError, InputNotFoundError, OutputError
 from trainer import keras_file, run_folder, training
@@ -193,11 +195,31 @@ def test_a_run_stopped_between_epochs_goes_on_as_if_nothing_had_been(drawn, unin
     assert_same_run(tmp_path, uninterrupted)
 
 
-def test_a_finished_run_is_left_as_it_is(drawn, uninterrupted):
+def test_a_finished_run_is_left_as_it_is(drawn, uninterrupted, monkeypatch):
     before = (uninterrupted / "model.keras").stat().st_mtime_ns
+    # On another machine the statistics may gain an image by rounding; its students would no longer know the file.
+    monkeypatch.setattr(training, "_settle", refuse_to_settle)
     assert fit(drawn, SETTINGS, uninterrupted) == uninterrupted / "model.keras"
     assert (uninterrupted / "model.keras").stat().st_mtime_ns == before
     assert len(history(uninterrupted)) == 4
+
+
+def refuse_to_settle(*_: Any) -> None:
+    raise AssertionError("settled twice")
+
+
+def test_a_run_killed_before_its_network_is_settled_settles_it_later(drawn, tmp_path, monkeypatch):
+    def kill(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    settings, settle = replace(SETTINGS, epochs=1, head_epochs=0), training._settle
+    monkeypatch.setattr(training, "_settle", kill)
+    with pytest.raises(KeyboardInterrupt):
+        fit(drawn, settings, tmp_path)
+    settled: list[Path] = []
+    monkeypatch.setattr(training, "_settle", lambda path, dataset: settled.append(path) or settle(path, dataset))
+    fit(drawn, settings, tmp_path)
+    assert settled == [tmp_path / "model.keras"]
 
 
 @pytest.mark.parametrize(
@@ -332,6 +354,18 @@ def test_patience_counts_epochs_since_the_best(drawn, tmp_path, scores, patience
     assert state.should_stop(patience) is stops
 
 
+@pytest.mark.parametrize(
+    ("head", "free", "stops"),
+    [([0.5, 0.4, 0.3], [], False), ([0.5, 0.4, 0.3], [0.4], False), ([0.5, 0.4, 0.3], [0.4, 0.3], True)],
+)
+def test_epochs_of_the_head_alone_do_not_try_patience(drawn, tmp_path, head, free, stops):
+    state = run_folder.RunState(tmp_path, SETTINGS, drawn)
+    for phase, scores in (("head", head), ("all", free)):
+        for score in scores:
+            state.record(phase, {"val_accuracy": score}, 1.0)
+    assert state.should_stop(2) is stops
+
+
 def test_balanced_label_weights_are_inverse_to_the_counts(drawn):
     uneven = replace(drawn, train=drawn.train.where((drawn.train.labels != 1) | (drawn.train.rows < 14)))
     counts = np.bincount(uneven.train.labels)
@@ -347,14 +381,19 @@ def test_balanced_label_weights_are_inverse_to_the_counts(drawn):
 VOTES_HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 
 
-@pytest.fixture
-def with_lessons(uninterrupted, drawn, tmp_path) -> tuple[Dataset, Settings]:
-    """Settings with everything that a network can learn from beside its labels."""
-    votes = tmp_path / "votes.csv"
+def write_votes(folder: Path) -> Path:
     rows = [
         "Training,x.png," + ",".join(str(10 * (number % 7 == column)) for column in range(10)) for number in range(70)
     ]
-    votes.write_text("\n".join([VOTES_HEADER, *rows]) + "\n")
+    path = folder / "votes.csv"
+    path.write_text("\n".join([VOTES_HEADER, *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def with_lessons(uninterrupted, drawn, tmp_path) -> tuple[Dataset, Settings]:
+    """Settings with everything that a network can learn from beside its labels."""
+    votes = write_votes(tmp_path)
     settings = replace(
         SETTINGS,
         augmentation=replace(SETTINGS.augmentation, mixup=0.4),
@@ -425,3 +464,65 @@ def test_a_disk_that_fills_under_another_writer_is_named_and_nothing_half_writte
     assert not (tmp_path / "partial.keras").exists()
     with pytest.raises(RuntimeError, match="something else"), state.guarding():
         raise RuntimeError("something else")
+
+
+@pytest.fixture(scope="module")
+def taught(drawn, uninterrupted, tmp_path_factory) -> Iterator[tuple[Dataset, Settings, float]]:
+    """An epoch with everything that a network can learn from, on uneven labels, and the loss that it ends with."""
+    folder = tmp_path_factory.mktemp("taught")
+    dataset = replace(drawn, train=drawn.train.where((drawn.train.labels != 1) | (drawn.train.rows < 14)), rows=70)
+    settings = replace(
+        SETTINGS, epochs=1, head_epochs=0, ema=0.0, votes=str(write_votes(folder)),
+        teachers=(str(uninterrupted / "model.keras"),),
+    )  # fmt: skip
+    tf.config.run_functions_eagerly(True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "build_network", _small["small_network"])
+        fit(dataset, settings, folder)
+    yield dataset, settings, history(folder)[-1]["val_loss"]
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label_smoothing": 0.5},
+        {"class_weight": "balanced"},
+        {"weight_decay": 10.0},
+        {"dropout": 0.8},
+        {"learning_rate": 0.1},
+        {"warmup_steps": 0},
+        {"augmentation": replace(SETTINGS.augmentation, flip=0.0)},
+        {"augmentation": replace(SETTINGS.augmentation, blur=1.0)},
+        {"teachers": ()},
+        {"distillation": 3.0},
+        {"temperature": 9.0},
+        {"votes_weight": 5.0},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_setting_has_a_part_in_what_is_learned(taught, tmp_path, change):
+    dataset, settings, loss = taught
+    fit(dataset, replace(settings, **change), tmp_path)
+    assert abs(history(tmp_path)[-1]["val_loss"] - loss) > 1e-4 * loss
+
+
+def test_the_head_learns_first_and_alone(drawn, tmp_path, monkeypatch):
+    def kernel(epoch: int) -> np.ndarray:
+        return next(
+            value
+            for value in values(tmp_path / f"resume-{epoch:04d}.weights.h5").values()
+            if value.shape == (3, 3, 1, 4)
+        )
+
+    kernels: list[np.ndarray] = []
+    recording = run_folder.RunState.record
+
+    def record(state: run_folder.RunState, *args: Any) -> None:
+        recording(state, *args)
+        kernels.append(kernel(len(state.history)))
+
+    monkeypatch.setattr(run_folder.RunState, "record", record)
+    fit(drawn, replace(SETTINGS, head_epochs=2, epochs=1), tmp_path)
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[1], kernels[2])
