@@ -49,6 +49,15 @@ def test_what_the_answer_hangs_on_is_found_and_what_misleads_it_is_negative():
     assert not found.drop[1].any()
 
 
+def test_each_label_s_drop_is_the_mean_over_its_own_faces():
+    faces = np.full((40, 16, 16), 100, np.uint8)
+    truth = np.repeat([0, 1], [30, 10])
+    before = np.tile([0.7, 0.3], (40, 1))
+    found = measure(faces, truth, before, lambda views: np.tile([0.5, 0.5], (len(views), 1)))
+    assert found.drop[0] == pytest.approx(0.2)
+    assert found.drop[1] == pytest.approx(-0.2)
+
+
 def test_up_to_so_many_faces_of_each_label_are_chosen():
     truth = np.repeat([0, 2], [50, 3])
     chosen = choose(truth, 3, 10, 1)
