@@ -45,12 +45,12 @@ def _origin(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     def told(key: str) -> str:
         return str(provenance.get(key, "not told"))
 
-    left_out = provenance.get("left_out_of_training", {})
+    left_out = provenance.get("left_out_of_training")
     chosen = provenance.get("selected")
     return [
         ("data", told("dataset")),
         ("images", ", ".join(f"{name} {count:,}" for name, count in provenance.get("images", {}).items())),
-        ("left out of training", ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) or "nothing"),
+        ("left out of training", "not told" if left_out is None else _counts(left_out) or "nothing"),
         ("architecture", f"{told('architecture')}, {provenance.get('parameters', 0):,} parameters"),
         ("started from", told("pretraining")),
         ("seed", told("seed")),
@@ -60,6 +60,10 @@ def _origin(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("at commit", told("commit")),
         ("exported by", f"`{told('export_command')}`"),
     ]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
 
 
 def _batch_norm(chosen: Mapping[str, Any]) -> str:
@@ -101,5 +105,5 @@ def _share(value: float | None) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

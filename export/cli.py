@@ -21,6 +21,9 @@ from trainer.commandline import DATA_HELP, add_drop, load, number, progress_bar,
 if TYPE_CHECKING:
     from export.verification import Verification
 
+SIZE = 48
+"""Side of the faces in pixels where nobody says otherwise."""
+
 EPILOG = """examples:
   mien-export convert runs/mien/model.keras --data fer2013.csv --out mien.tflite
   mien-export verify runs/mien/model.keras mien.tflite --data fer2013.csv
@@ -57,7 +60,7 @@ def _parser() -> Parser:
     convert.add_argument("--data", type=Path, required=True, help=DATA_HELP)
     add_drop(convert)
     convert.add_argument(
-        "--size", type=whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
+        "--size", type=whole(32, 512), default=SIZE, help="side of the faces in pixels (default: %(default)s)"
     )
     convert.add_argument("--out", type=Path, default=Path("mien.tflite"), help="(default: %(default)s)")
     convert.add_argument(
@@ -85,7 +88,7 @@ def _parser() -> Parser:
     verify.add_argument("--data", type=Path, required=True, help=DATA_HELP)
     add_drop(verify)
     verify.add_argument(
-        "--size", type=whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
+        "--size", type=whole(32, 512), default=SIZE, help="side of the faces in pixels (default: %(default)s)"
     )
     verify.add_argument(
         "--min-agreement", type=number(0, 100), metavar="PERCENT",
@@ -113,9 +116,10 @@ def _convert(args: argparse.Namespace) -> int:
     require_keras()
     from export.conversion import convert
     from trainer.datasets import clean
-    from trainer.output_file import refuse_unwritable, write_whole
+    from trainer.output_file import refuse_overwriting, refuse_unwritable, write_whole
     from trainer.thresholds import PRECISION
 
+    refuse_overwriting({"--out": args.out}, (args.network, args.data))
     refuse_unwritable(args.out)
     dataset = clean(load(args.data, size=args.size, drop=args.drop))
     with progress_bar(f"converting {args.network.name}", at_once=True):
@@ -152,7 +156,7 @@ def _verify(args: argparse.Namespace) -> int:
     recorded = None
     if recording:
         flatbuffer, content = recording
-        words = ["mien-export", "verify", args.network.name, args.model.name, "--data", args.data.name, *_dropped(args)]
+        words = ["mien-export", "verify", args.network.name, args.model.name, "--data", args.data.name, *_reading(args)]
         command = shlex.join(words + ["--final"] * args.final)
         content["accuracy"] = result.to_dict() | {"data": dataset.name, "command": command}
         recorded = metadata.pack(flatbuffer, content)
@@ -245,11 +249,13 @@ def _repeatable(args: Any) -> str:
     ]
     if args.precision is not None:
         words += ["--precision", f"{args.precision:g}"]
-    return shlex.join(words + _dropped(args) + (["--name", args.name] if args.name else []))
+    return shlex.join(words + _reading(args) + (["--name", args.name] if args.name else []))
 
 
-def _dropped(args: Any) -> list[str]:
-    return ["--drop", ",".join(args.drop)] if args.drop else []
+def _reading(args: Any) -> list[str]:
+    """The options that decide what of the data is read, where they are not the defaults."""
+    size = ["--size", str(args.size)] if args.size != SIZE else []
+    return size + (["--drop", ",".join(args.drop)] if args.drop else [])
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ from trainer.thresholds import fit_thresholds
 
 pytestmark = pytest.mark.trainer
 
+COMMAND = "mien-export convert model.keras --data drawn.npz --calibration 64 --seed 5 --size 32"
+"""What the fixture `exported` does, as the card has it."""
+
 
 @pytest.fixture(scope="module")
 def file(exported):
@@ -78,7 +81,7 @@ def test_labels_and_card_lie_in_the_file(file):
     assert len(card.self_test.outputs) == 7
     told = card.content["provenance"]
     assert told["selected"] == {"epoch": 3, "validation_accuracy": 0.5}
-    assert told["export_command"] == "mien-export convert model.keras --data drawn.npz --calibration 64 --seed 5"
+    assert told["export_command"] == COMMAND
     assert told["calibration_faces"] == 64
 
 
@@ -126,7 +129,7 @@ def test_thresholds_are_fitted_on_validation_after_int8_and_stand_in_the_card(ex
 def test_the_same_network_gives_the_same_bytes(exported, dataset):
     again = convert(
         exported.keras, dataset, calibration=64, seed=5,
-        command="mien-export convert model.keras --data drawn.npz --calibration 64 --seed 5",
+        command=COMMAND,
     )  # fmt: skip
     assert again == exported.tflite.read_bytes()
 

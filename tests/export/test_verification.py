@@ -123,7 +123,7 @@ def test_recorded_figures_stay_in_a_model_that_still_opens_and_make_its_card(exp
     after = read_model_file(model)
     assert after.flatbuffer == before.flatbuffer
     assert after.card.content["accuracy"]["test"] == told["test"]
-    command = "mien-export verify model.keras mien.tflite --data drawn.npz --final"
+    command = "mien-export verify model.keras mien.tflite --data drawn.npz --size 32 --final"
     assert after.card.content["accuracy"]["command"] == command
     face = np.zeros((32, 32), np.uint8)
     np.testing.assert_array_equal(open_model(model).logits(face), open_model(exported.tflite).logits(face))
@@ -137,7 +137,7 @@ def test_recorded_figures_stay_in_a_model_that_still_opens_and_make_its_card(exp
     for key in ("float", "int8", "int8_without_copies", "agreement"):
         assert f"{told['test'][key]:.2%}" in row
     assert f"`{command}`" in card
-    assert "`mien-export convert model.keras --data drawn.npz --calibration 64 --seed 5`" in card
+    assert "`mien-export convert model.keras --data drawn.npz --calibration 64 --seed 5 --size 32`" in card
     assert "epoch 3, the best on the validation split" in card
     assert "1,234 parameters" in card
     assert "not what a person feels" in card
@@ -263,6 +263,15 @@ def test_a_place_that_cannot_be_written_ends_with_73_before_any_work(exported, t
     assert "file/mien.tflite: cannot be written" in capsys.readouterr().err
     assert convert(exported.keras, exported.data, tmp_path) == 73
     assert f"{tmp_path}: cannot be written (it is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_model_never_overwrites_what_it_is_made_from(exported, capsys):
+    before = exported.keras.read_bytes()
+    for path in (exported.keras, exported.data):
+        assert convert(exported.keras, exported.data, path) == 64
+        assert f"--out {path} would overwrite what is read" in capsys.readouterr().err
+    assert exported.keras.read_bytes() == before
 
 
 @pytest.mark.usefixtures("no_work")

@@ -1,0 +1,26 @@
+"""The model card: what stands in the file, in words, and nothing else."""
+
+from export.card import as_markdown
+
+BARE = {"name": "some", "labels": ["a|b", "c"], "input": {"size": 48}, "output": {}}
+
+
+def test_what_the_file_does_not_say_is_not_told():
+    card = as_markdown(BARE, file_name="some.tflite", file_bytes=1)
+    assert "| left out of training | not told |" in card
+    assert "How good it is" not in card
+
+
+def test_whether_anything_was_left_out_of_training_is_told():
+    def of(left_out):
+        return as_markdown(
+            BARE | {"provenance": {"left_out_of_training": left_out}}, file_name="some.tflite", file_bytes=1
+        )
+
+    assert "| left out of training | nothing |" in of({})
+    assert "| left out of training | 1,234 blank, 5 exact duplicates |" in of({"blank": 1234, "exact duplicates": 5})
+
+
+def test_a_label_with_a_bar_breaks_no_table():
+    card = as_markdown(BARE | {"thresholds": {"a|b": 0.5, "c": 0.0}}, file_name="some.tflite", file_bytes=1)
+    assert "| a\\|b | 0.500 |  |  |" in card
