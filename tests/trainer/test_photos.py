@@ -143,6 +143,11 @@ def test_a_csv_says_it_all_and_its_photos_need_no_folders(make, table):
     ]  # fmt: skip
 
 
+def test_a_person_may_have_a_split_on_one_photo_and_none_on_another(make, table):
+    text = "path,label,person,split\na.jpg,happy,anna,\nb.jpg,sad,anna,test\n"
+    assert [split for _, _, split, _ in said(make("a.jpg", "b.jpg"), table=table(text))] == ["", "test"]
+
+
 @pytest.mark.parametrize("sign", [";", "\t"])
 def test_a_spreadsheet_s_csv_is_read(make, table, sign):
     text = '\ufeffpath,label\n"a, b.jpg",happy\nä.jpg,sad\n'.replace(",", sign).replace(f"{sign} b", ", b")
