@@ -28,7 +28,7 @@ COVERAGES = (0.9, 0.8, 0.7)
 MISTAKES = 24
 
 ENOUGH_FOR_NOBODY = 200
-"""From so many faces on their mean shows nobody."""
+"""From so many faces on their mean is shown, out of focus, lest it show whom a small data set is about."""
 
 Ask = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Gives the logits of faces."""
@@ -95,7 +95,8 @@ class Examination:
         corruptions, sizes, jitters: see `trainer.robustness`.
         parts: see `trainer.sensitivity`.
         mistakes: the most confident wrong answers, worst first.
-        mean_face: `uint8[size, size]` over the whole split; None where there are too few for it to show nobody.
+        mean_face: `uint8[size, size]` over the whole split, out of focus; None where there are too few for it to show
+            nobody.
     """
 
     evaluation: Evaluation
@@ -210,8 +211,14 @@ def examine(
             lambda faces: probabilities(ask(faces), temperature),
         ),
         mistakes=_worst(split, labels, shares, right),
-        mean_face=np.rint(split.images.mean(axis=0)).astype(np.uint8) if len(split) >= ENOUGH_FOR_NOBODY else None,
+        mean_face=_mean_face(split.images) if len(split) >= ENOUGH_FOR_NOBODY else None,
     )
+
+
+def _mean_face(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What faces have in common: where eyes and mouth are, and nothing finer."""
+    mean = np.rint(images.mean(axis=0)).astype(np.uint8)
+    return robustness.blur(mean[np.newaxis], percent=3.0)[0]
 
 
 def _counted(classifier: Classifier, total: int, progress: Progress | None) -> Ask:

@@ -6,6 +6,7 @@ somebody looked.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -25,7 +26,8 @@ HEADING = """\
 # Model log
 
 Every look at a test split (FER2013's PrivateTest), oldest first. `--final` of `mien-train evaluate` and of `mien-export
-verify`, and `--model` of `mien-train compare`, add a line by themselves; nothing is chosen by these figures.
+verify`, and `--model` of `mien-train compare`, add a line by themselves; nothing is chosen by these figures. The networks of the
+literature, which `compare` scores on it too, are not listed.
 
 """
 COLUMNS = (
@@ -81,17 +83,18 @@ def refuse_unusable(path: Path) -> None:
     Raises:
         OutputError: it cannot, or the file is something else.
     """
-    there = path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            file.seek(0)
+        if not path.exists():
+            # Asked, and not tried: taking a trial file away again could take another look's line with it.
+            if not os.access(path.parent, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        with path.open("r+b") as file:
             text = file.read()
     except OSError as error:
         raise _refused(path, error) from error
-    if not there:
-        path.unlink()
-    elif text.strip() and TABLE.encode() not in text:
+    if text.strip() and TABLE.encode() not in text:
         raise OutputError(f"{path}: holds something else than a model log; name another file with --log")
 
 

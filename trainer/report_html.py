@@ -216,7 +216,7 @@ def _examples(found: Examination) -> str:
         strip = np.concatenate([np.pad(view[0], 1, constant_values=255) for view in views], axis=1)
         strips.append(image(figures.png(strip, times=2), f"The mean face, {kind.name}, severities 0 to 5", kind.name))
     return side_by_side(strips, "strips") + paragraph(
-        f"The severities 0 to 5 on the mean of all {found.evaluation.count:,} faces, which is nobody’s."
+        f"The severities 0 to 5 on the mean of all {found.evaluation.count:,} faces, a little out of focus."
     )
 
 
@@ -262,7 +262,7 @@ def _parts(found: Examination) -> str:
     without = [label for i, label in enumerate(labels) if not parts.count[i]]
     none = f" There is no face of {', '.join(without)} in this split." if without else ""
     below = (
-        "The maps lie over the mean of all faces of this split."
+        "The maps lie over the mean of all faces of this split, a little out of focus."
         if found.mean_face is not None
         else "There are too few faces for their mean to show nobody, so the maps stand alone."
     )

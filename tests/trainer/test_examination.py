@@ -118,8 +118,9 @@ def test_validation_itself_is_asked_only_once(band_classifier, validation):
     assert OWN_TEMPERATURE not in found.reliabilities
 
 
-def test_the_mean_of_few_faces_is_not_shown(found, band_classifier, validation):
+def test_the_mean_face_is_out_of_focus_and_that_of_few_is_not_shown(found, band_classifier, split, validation):
     assert found.mean_face.shape == (32, 32)
+    assert found.mean_face.std() < 0.98 * split.images.mean(axis=0).std(), "out of focus"
     assert examine(band_classifier, validation, validation, samples=7).mean_face is None
 
 
