@@ -26,8 +26,8 @@ HEADING = """\
 # Model log
 
 Every look at a test split (FER2013's PrivateTest), oldest first. `--final` of `mien-train evaluate` and of `mien-export
-verify`, and `--model` of `mien-train compare`, add a line by themselves; nothing is chosen by these figures. The networks of the
-literature, which `compare` scores on it too, are not listed.
+verify`, and `--model` of `mien-train compare`, add a line by themselves; nothing is chosen by these figures. What
+`compare` trains is scored on it too and not listed.
 
 """
 COLUMNS = (
