@@ -10,10 +10,11 @@ from typing import Any
 
 LIMITS = """\
 It names what a face shows in one picture, not what a person feels. It learned from pictures found on the web, on whose
-labels people themselves are right about 65 times in a hundred (Goodfellow et al. 2013); its mistakes follow theirs. How
-it does on faces turned away, covered, badly lit or very small was not measured here, nor how well it serves each age,
-skin tone and culture: FER2013 says nothing about who is in it. Inferring emotions from biometrics at work or in
-education is banned in the EU (AI Act, Art. 5(1)(f)); elsewhere people must be told that it runs (Art. 50(3))."""
+labels people themselves are right about 65 times in a hundred (Goodfellow et al. 2013); its mistakes follow theirs. What
+faces cost it that are covered, badly lit, blurred, noisy or small, `mien-train evaluate --report` shows. How it does on
+faces turned away was not measured, nor how well it serves each age, skin tone and culture: FER2013 says nothing about
+who is in it. Inferring emotions from biometrics at work or in education is banned in the EU (AI Act, Art. 5(1)(f));
+elsewhere people must be told that it runs (Art. 50(3))."""
 
 _SPLITS = {"validation": "PublicTest (chosen on)", "test": "PrivateTest", "together": "together"}
 _FIGURES = ("float", "int8", "int8_without_copies", "agreement")
@@ -53,6 +54,7 @@ def _origin(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("left out of training", "not told" if left_out is None else _counts(left_out) or "nothing"),
         ("architecture", f"{told('architecture')}, {provenance.get('parameters', 0):,} parameters"),
         ("started from", told("pretraining")),
+        *_lessons(provenance),
         ("seed", told("seed")),
         ("selected", f"epoch {chosen['epoch']}, the best on the validation split" if chosen else "not told"),
         ("batch norm", _batch_norm(chosen) if chosen else "not told"),
@@ -60,6 +62,18 @@ def _origin(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("at commit", told("commit")),
         ("exported by", f"`{told('export_command')}`"),
     ]
+
+
+def _lessons(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a network learned from beside its labels; nothing where it did not."""
+    teachers = [
+        f"{each['architecture']} from {each['pretraining']}, {_share(each['validation_accuracy'])} on the validation "
+        f"split, trained by `{each['command']}`"
+        for each in provenance.get("teachers", [])
+    ]
+    votes = provenance.get("settings", {}).get("votes")
+    rows = [("taught by", "; ".join(teachers)), ("votes", f"FER+'s, `{votes}`, by a second head" if votes else "")]
+    return [row for row in rows if row[1]]
 
 
 def _counts(counts: Mapping[str, int]) -> str:

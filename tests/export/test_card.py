@@ -24,3 +24,14 @@ def test_whether_anything_was_left_out_of_training_is_told():
 def test_a_label_with_a_bar_breaks_no_table():
     card = as_markdown(BARE | {"thresholds": {"a|b": 0.5, "c": 0.0}}, file_name="some.tflite", file_bytes=1)
     assert "| a\\|b | 0.500 |  |  |" in card
+
+
+def test_teachers_and_votes_are_told_where_there_were_any():
+    teacher = {
+        "architecture": "mobilenet_v2", "pretraining": "none", "validation_accuracy": 0.675, "command": "mien-train fit"
+    }  # fmt: skip
+    provenance = {"teachers": [teacher], "settings": {"votes": "ferplus.csv"}}
+    card = as_markdown(BARE | {"provenance": provenance}, file_name="some.tflite", file_bytes=1)
+    assert "| taught by | mobilenet_v2 from none, 67.50% on the validation split, trained by `mien-train fit` |" in card
+    assert "| votes | FER+'s, `ferplus.csv`, by a second head |" in card
+    assert "taught by" not in as_markdown(BARE, file_name="some.tflite", file_bytes=1)
