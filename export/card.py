@@ -10,11 +10,11 @@ from typing import Any
 
 LIMITS = """\
 It names what a face shows in one picture, not what a person feels. It learned from pictures found on the web, on whose
-labels people are right about 65 times in a hundred themselves (Goodfellow et al. 2013); its mistakes follow theirs. What
-covered, badly lit, blurred, noisy and small faces cost it, `mien-train evaluate --report` shows. How it does on faces
-turned away was not measured, nor how well it serves each age, skin tone and culture: FER2013 says nothing about who is
-in it. Inferring emotions from biometrics at work or in education is banned in the EU (AI Act, Art. 5(1)(f)); elsewhere
-people must be told that it runs (Art. 50(3))."""
+labels people themselves are right about 65 times in a hundred (Goodfellow et al. 2013); its mistakes follow theirs.
+What covered, badly lit, blurred, noisy and small faces cost it, `mien-train evaluate --report` shows. How it does on
+faces turned away was not measured, nor how well it serves each age, skin tone and culture: FER2013 says nothing about
+who is in it. Inferring emotions from biometrics at work or in education is banned in the EU (AI Act, Art. 5(1)(f));
+elsewhere people must be told that it runs (Art. 50(3))."""
 
 _SPLITS = {"validation": "PublicTest (chosen on)", "test": "PrivateTest", "together": "together"}
 _FIGURES = ("float", "int8", "int8_without_copies", "agreement")
