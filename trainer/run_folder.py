@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
@@ -97,6 +98,8 @@ class RunState:
         with self._writing(epoch):
             partial = self.folder / "partial.weights.h5"
             model.save_weights(partial)
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())  # the history that names it must not reach the disk before it
             partial.replace(self._weights_path(epoch))
 
     def record(self, phase: str, logs: dict[str, Any], seconds: float) -> None:
@@ -113,21 +116,38 @@ class RunState:
 
     @contextlib.contextmanager
     def guarding(self) -> Iterator[None]:
-        """Name a full disk, whoever was writing to it, and leave nothing half written behind.
+        """Train here alone; name a full disk, whoever was writing to it, and leave nothing half written behind.
 
         Raises:
+            BadDataError: another process trains here.
             OutputError: the disk is full.
         """
+        with self._alone():
+            try:
+                yield
+            except Exception as error:
+                # TensorBoard's writer has errors of its own for it, h5py a text.
+                if isinstance(error, MienError) or os.strerror(errno.ENOSPC) not in str(error):
+                    raise
+                raise self._unwritten(len(self.history) + 1, os.strerror(errno.ENOSPC)) from error
+            finally:
+                for partial in self.folder.glob("partial.*"):
+                    partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(folder)
+            raise BadDataError(
+                f"{self.folder}: another mien-train is training here; wait for it, or name another --out"
+            ) from error
         try:
             yield
-        except Exception as error:
-            # TensorBoard's writer has errors of its own for it, h5py a text.
-            if isinstance(error, MienError) or os.strerror(errno.ENOSPC) not in str(error):
-                raise
-            raise self._unwritten(len(self.history) + 1, os.strerror(errno.ENOSPC)) from error
         finally:
-            for partial in self.folder.glob("partial.*"):
-                partial.unlink(missing_ok=True)
+            os.close(folder)
 
     @contextlib.contextmanager
     def _writing(self, epoch: int) -> Iterator[None]:

@@ -526,3 +526,14 @@ def test_the_head_learns_first_and_alone(drawn, tmp_path, monkeypatch):
     fit(drawn, replace(SETTINGS, head_epochs=2, epochs=1), tmp_path)
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert not np.array_equal(kernels[1], kernels[2])
+
+
+def test_two_trainings_in_one_folder_at_once_are_refused(drawn, tmp_path):
+    first, second = (run_folder.RunState(tmp_path, SETTINGS, drawn) for _ in range(2))
+    with first.guarding():
+        (tmp_path / "partial.keras").touch()
+        with pytest.raises(BadDataError, match="another mien-train is training here; wait"), second.guarding():
+            pass
+        assert (tmp_path / "partial.keras").exists(), "it is the first one's"
+    with second.guarding():
+        pass
