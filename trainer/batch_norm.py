@@ -2,7 +2,8 @@
 
 Training leaves statistics of augmented faces, gathered under weights that were still moving; the daemon's faces are
 neither augmented nor moving. Gathering them once more, with the final weights on plain training faces, costs one pass;
-it took the first shipped model from 68.0 % to 68.8 % on PublicTest (its card has both figures).
+a model's card tells what it gave on the validation split. Averaged weights that had statistics of their own all along
+(`trainer.averaging`) may have nothing left to gain by it.
 See Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", sections 3 and 5.
 """
 

@@ -28,7 +28,7 @@ trains nothing twice; they come in the order of their cost, so the cheap rows ar
 EPILOG = """presets, from cheap to costly, with what their papers report:
   cnn2 37.8 % · cnn3 36.2 % · cnn3-dropout 24.9 % · vgg16 21.9 % · mobilenet-75-25 58.82 %
   mobilenet-5class about 69 % · pfems 66 % · cnn4 63.2 % · mobilenet-224 90 %
-  With FER2013 on two idle cores each takes minutes, but for mobilenet-224, which takes hours.
+  With FER2013 on two cores each takes minutes, by some timed steps, but for mobilenet-224, which takes hours.
 
 splits:
   official  the data's own: FER2013's Training, PublicTest (validation) and PrivateTest (test)

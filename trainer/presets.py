@@ -1,7 +1,8 @@
 """Trainings by name: `mien-train fit --preset NAME` repeats one.
 
 A preset is a name and data: the options of `mien-train fit` that differ from the defaults, and the presets whose
-networks teach it. On two cores the 48-px ones take 2 to 5 minutes an epoch; those marked for a GPU take hours there.
+networks teach it. On two cores the full-width 48-px ones take 2 to 5 minutes an epoch; those marked for a GPU have not
+been run yet.
 """
 
 from __future__ import annotations
