@@ -16,20 +16,17 @@ from edge.camera import Camera, open_camera
 from edge.commandline import INTERRUPTED
 from edge.config import Config
 from edge.credentials import read_secret
-from edge.detector import Detector
 from edge.device import clock_is_synced, default_name
 from edge.errors import BadDataError, CameraSoughtError, ConfigError, InputNotFoundError, MienError, UsageError
 from edge.events import Reporter
 from edge.frame import Frame
 from edge.model import Model, open_model
 from edge.output import Output
-from edge.pipeline import Vision
+from edge.pipeline import Vision, make_vision
 from edge.progress import Progress
 from edge.slot import Slot
-from edge.smoothing import Smoother
 from edge.starts import count_start, state_folder
 from edge.supervisor import Supervisor, join_all
-from edge.tracker import Tracker
 
 LOG = logging.getLogger(__name__)
 
@@ -78,7 +75,7 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         realtime = _is_realtime(config, camera)
         device = config.device.name or default_name()
         start = count_start(state_folder(environ) / "starts")
-        vision = _make_vision(config, model, device, start, live=camera.live)
+        vision = _vision_for(config, model, device, start, live=camera.live)
         progress = Progress(sys.stderr, "frames", camera.promised)
         job = Job(camera, vision, output, supervisor, config.source.timeout, progress)
         began = time.monotonic()
@@ -202,13 +199,7 @@ class _Calendar:
         return self._start + timedelta(seconds=frame.time)
 
 
-def _make_vision(config: Config, model: Model, device: str, start: int, *, live: bool) -> Vision:
-    detector = Detector(
-        config.detector.cascade,
-        scale_factor=config.detector.scale_factor,
-        min_neighbors=config.detector.min_neighbors,
-        min_face=config.detector.min_face,
-    )
+def _vision_for(config: Config, model: Model, device: str, start: int, *, live: bool) -> Vision:
     reporter = Reporter(
         device=device,
         labels=model.labels,
@@ -218,13 +209,7 @@ def _make_vision(config: Config, model: Model, device: str, start: int, *, live:
         now=_Calendar(live=live),
         clock_synced=clock_is_synced,
     )
-    smoothing = config.smoothing
-    return Vision(
-        Tracker(detector, confirm=smoothing.confirm, patience=smoothing.patience),
-        model,
-        Smoother(model.labels, model.thresholds, time_constant=smoothing.time_constant),
-        reporter,
-    )
+    return make_vision(config, model, reporter)
 
 
 def _open_camera(config: Config, *, color: bool) -> Camera:

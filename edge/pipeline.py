@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from edge.config import Config
+from edge.detector import Detector
 from edge.events import Event, Reporter
 from edge.frame import Box, Face, Frame
 from edge.smoothing import Reading, Smoother
@@ -13,6 +15,8 @@ from edge.tracker import Tracker
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from edge.model import Model
 
 
 class Classifier(Protocol):
@@ -66,3 +70,24 @@ class Vision:
         # A grey model gets the camera's own grey, so that drawing on colour frames changes no score.
         image = frame.color if self._model.channels == 3 and frame.color is not None else frame.gray
         return self._smoother.update(face.track, frame.time, self._model.classify(image, face.box))
+
+
+def make_vision(config: Config, model: Model, reporter: Reporter) -> Vision:
+    """The pipeline that a configuration asks for.
+
+    Raises:
+        InputNotFoundError, BadDataError, UnavailableError: see `Detector`.
+    """
+    looks, smoothing = config.detector, config.smoothing
+    detector = Detector(
+        looks.cascade,
+        scale_factor=looks.scale_factor,
+        min_neighbors=looks.min_neighbors,
+        min_face=looks.min_face,
+    )
+    return Vision(
+        Tracker(detector, confirm=smoothing.confirm, patience=smoothing.patience),
+        model,
+        Smoother(model.labels, model.thresholds, time_constant=smoothing.time_constant),
+        reporter,
+    )
