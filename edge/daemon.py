@@ -71,7 +71,7 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
     model = open_model(config.model.path, labels=config.model.labels or None, threads=config.model.threads)
     output = Output(supervisor, tuple(model.labels))
     color = annotate is not None or model.channels == 3
-    with supervisor.handling_signals(), _open_camera(config, color=color) as camera:
+    with supervisor.handling_signals(), open_source(config, color=color) as camera:
         realtime = _is_realtime(config, camera)
         device = config.device.name or default_name()
         start = count_start(state_folder(environ) / "starts")
@@ -212,7 +212,8 @@ def _vision_for(config: Config, model: Model, device: str, start: int, *, live: 
     return make_vision(config, model, reporter)
 
 
-def _open_camera(config: Config, *, color: bool) -> Camera:
+def open_source(config: Config, *, color: bool) -> Camera:
+    """Open the source that a configuration names, with its password where it has one; see `open_camera`."""
     source = config.source
     rtsp = source.spec.lower().startswith(("rtsp:", "rtsps:"))
     secret = read_secret(source.password_file, "source.password_file") if rtsp and source.password_file else None
