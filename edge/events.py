@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge.frame import Face, Frame
 from edge.smoothing import Reading
@@ -28,8 +28,9 @@ class Event:
         ts: UTC, RFC 3339 with milliseconds.
         clock_synced: whether `ts` can be believed.
         type: one of `TYPES`.
-        box: x, y, width, height in pixels of the frame; for `gone` where the face was last.
-        frame: the frame's width and height in pixels.
+        box: x, y, width, height in pixels of the frame, turned upright and whole whatever region of it is looked at;
+            for `gone` where the face was last.
+        frame: that frame's width and height in pixels.
         expression: one of the model's labels or `uncertain`.
         confidence: the highest score.
         scores: label -> calibrated probability, adding up to 1.
@@ -79,11 +80,18 @@ def format_time(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class _Place(NamedTuple):
+    """A box and the width and height of the whole frame that it is counted in."""
+
+    box: tuple[int, int, int, int]
+    frame: tuple[int, int]
+
+
 @dataclass(slots=True)
 class _Known:
-    """A face that has been announced; times are the frames' own, in seconds."""
+    """A face that has been announced: where it was last, in which frame; times are the frames' own, in seconds."""
 
-    face: Face
+    place: _Place
     reading: Reading
     began: float
     reported: float
@@ -153,29 +161,31 @@ class Reporter:
 
     def _see(self, frame: Frame, face: Face, reading: Reading) -> Event | None:
         known = self._known.get(face.track)
+        place = _place(frame, face)
         if known is None:
-            self._known[face.track] = _Known(face, reading, frame.time, frame.time)
-            return self._event(APPEARED, frame, face, reading)
-        before, known.face, known.reading = known.reading.expression, face, reading
+            self._known[face.track] = _Known(place, reading, frame.time, frame.time)
+            return self._event(APPEARED, frame, face.track, place, reading)
+        before, known.place, known.reading = known.reading.expression, place, reading
         if reading.expression != before:
             since = round(max(frame.time - known.began, 0.0), 3)
             known.began = known.reported = frame.time
-            return self._event(CHANGED, frame, face, reading, before, since)
+            return self._event(CHANGED, frame, face.track, place, reading, before, since)
         # A clock that jumped back must not silence a face until it has caught up.
         if 0 <= frame.time - known.reported < self._every:
             return None
         known.reported = frame.time
-        return self._event(UPDATED, frame, face, reading)
+        return self._event(UPDATED, frame, face.track, place, reading)
 
     def _leave(self, frame: Frame, track: int) -> Event:
         known = self._known.pop(track)
-        return self._event(GONE, frame, known.face, known.reading)
+        return self._event(GONE, frame, track, known.place, known.reading)
 
     def _event(
         self,
         kind: str,
         frame: Frame,
-        face: Face,
+        track: int,
+        place: _Place,
         reading: Reading,
         previous: str | None = None,
         since: float | None = None,
@@ -188,9 +198,9 @@ class Reporter:
             ts=format_time(self._now(frame)),
             clock_synced=self._clock_synced(),
             type=kind,
-            track=face.track,
-            box=face.box.as_tuple(),
-            frame=frame.size,
+            track=track,
+            box=place.box,
+            frame=place.frame,
             expression=reading.expression,
             confidence=max(scores),
             scores=dict(zip(self._labels, scores, strict=True)),
@@ -198,3 +208,9 @@ class Reporter:
             since=since,
             model=self._model,
         )
+
+
+def _place(frame: Frame, face: Face) -> _Place:
+    """Where a face is in the whole frame, of which vision may see a region alone."""
+    x, y, width, height = face.box.as_tuple()
+    return _Place((x + frame.origin[0], y + frame.origin[1], width, height), frame.whole)

@@ -40,15 +40,18 @@ class Box:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture from a camera.
+    """One picture from a camera, upright as `edge.camera.view.View` turned it, and of it what is to be looked at.
 
     Attributes:
         gray: `uint8[H, W]`, luminance.
         time: seconds. Monotonic at capture for live sources, media time for files, number / fps for folders.
-            Every duration is a difference of these.
+            Every duration is a difference of these. Never less than that of the frame before.
         number: counts the source's frames from 0; a gap means that frames were skipped.
         color: `uint8[H, W, 3]` in OpenCV's order (B, G, R), only where the source was asked for it.
         name: what the picture is called where it is a file of its own (`images:`), else empty.
+        origin: where `gray`'s top left corner lies in the whole picture, `(x, y)` in pixels; not `(0, 0)` where a
+            region of interest was cut out.
+        whole: width and height of the whole picture in pixels; that of `gray` unless told.
     """
 
     gray: NDArray[np.uint8]
@@ -56,10 +59,16 @@ class Frame:
     number: int
     color: NDArray[np.uint8] | None = None
     name: str = ""
+    origin: tuple[int, int] = (0, 0)
+    whole: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if self.whole == (0, 0):
+            object.__setattr__(self, "whole", self.size)
 
     @property
     def size(self) -> tuple[int, int]:
-        """`(width, height)` in pixels."""
+        """`(width, height)` of `gray` in pixels."""
         height, width = self.gray.shape
         return (width, height)
 

@@ -112,6 +112,15 @@ def test_a_clock_that_jumps_back_neither_silences_a_face_nor_gives_negative_dura
     assert changed.since == 0
 
 
+def test_a_box_in_a_region_is_told_in_pixels_of_the_whole_frame_also_when_the_frame_changes(reporter):
+    region = Frame(np.zeros((240, 320), np.uint8), 0.0, 0, origin=(300, 200), whole=(640, 480))
+    [appeared] = reporter.update(region, [(Face(Box(20, 30, 50, 60), 7), reading("happy"))])
+    assert (appeared.box, appeared.frame) == ((320, 230, 50, 60), (640, 480))
+    larger = Frame(np.zeros((480, 640), np.uint8), 0.1, 1, origin=(600, 400), whole=(1280, 960))
+    [gone] = reporter.update(larger, [])
+    assert (gone.box, gone.frame) == ((320, 230, 50, 60), (640, 480))
+
+
 def test_an_event_is_the_object_that_is_documented(reporter):
     [appeared] = reporter.update(frame(0.123), [(face(7), reading("happy"))])
     assert appeared.id == "kitchen-000012-0000000001"
