@@ -32,14 +32,24 @@ class DeviceConfig:
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """Where pictures come from. `width`, `height` in pixels and `fps` are 0 where the source decides."""
+    """Where pictures come from, how they are turned, and what of them is looked at.
+
+    `width`, `height` in pixels and `fps` are 0 where the source decides; `rotate`, `flip` and `region` are those of
+    `edge.camera.view.View`, and `open_timeout`, `timeout` and `frozen` the fields of `edge.camera.base.Limits`.
+    """
 
     spec: Annotated[str, rules.text("a source such as picamera2, v4l2:/dev/video0, images:DIR or a file")] = "picamera2"
     password_file: Annotated[Path | None, rules.path("the path of a file that holds the password")] = None
     width: Annotated[int, rules.whole(0, 16384, " pixels")] = 0
     height: Annotated[int, rules.whole(0, 16384, " pixels")] = 0
     fps: Annotated[float, rules.real(0, 1000, " frames per second")] = 0.0
-    timeout: Annotated[float, rules.real(0.1, 300, " seconds")] = 5.0
+    format: Annotated[str, rules.text('"MJPG", "YUYV" or empty', {"MJPG", "YUYV"}.__contains__)] = ""
+    rotate: Annotated[int, rules.one_of((0, 90, 180, 270), " degrees")] = 0
+    flip: Annotated[str, rules.text('"horizontal", "vertical" or empty', {"horizontal", "vertical"}.__contains__)] = ""
+    region: Annotated[tuple[float, float, float, float], rules.region()] = (0.0, 0.0, 1.0, 1.0)
+    open_timeout: Annotated[float, rules.real(0.1, 300, " seconds")] = 15.0
+    timeout: Annotated[float, rules.real(0.1, 300, " seconds")] = 2.0
+    frozen: Annotated[float, rules.real(0, 86400, " seconds")] = 2.0
     pace: Annotated[str, rules.text('"fast", "realtime" or empty', {"fast", "realtime"}.__contains__)] = ""
 
     @property

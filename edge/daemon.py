@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from edge.camera import Camera, open_camera
+from edge.camera import Camera, Limits, View, open_camera
 from edge.commandline import INTERRUPTED
 from edge.config import Config
 from edge.credentials import read_secret
@@ -45,7 +45,6 @@ class Job:
     vision: Vision
     output: Output
     supervisor: Supervisor
-    timeout: float
     progress: Progress
     problems: list[MienError] = field(default_factory=list)
 
@@ -77,7 +76,7 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         start = count_start(state_folder(environ) / "starts")
         vision = _vision_for(config, model, device, start, live=camera.live)
         progress = Progress(sys.stderr, "frames", camera.promised)
-        job = Job(camera, vision, output, supervisor, config.source.timeout, progress)
+        job = Job(camera, vision, output, supervisor, progress)
         began = time.monotonic()
         try:
             output.open(config, device, annotate, live=camera.live, patient=not realtime)
@@ -109,8 +108,10 @@ def run_threads(job: Job) -> None:
     supervisor.wait()
     slot.close()
     supervisor.attempt(partial(join_all, [looking], VISION_SECONDS))
-    # The camera may be closed only once nobody reads from it, and a read may take its whole timeout.
-    supervisor.attempt(partial(join_all, [capturing], job.timeout + 1.0))
+    # The camera may be closed only once nobody reads from it, and a read may take as long as its limits say.
+    limits = job.camera.limits
+    longest = limits.silent if job.output.frames else max(limits.opening, limits.silent)
+    supervisor.attempt(partial(join_all, [capturing], longest + 1.0))
     job.output.skipped += slot.replaced
 
 
@@ -218,7 +219,14 @@ def open_source(config: Config, *, color: bool) -> Camera:
     rtsp = source.spec.lower().startswith(("rtsp:", "rtsps:"))
     secret = read_secret(source.password_file, "source.password_file") if rtsp and source.password_file else None
     return open_camera(
-        source.spec, color=color, size=source.size, fps=source.fps or None, timeout=source.timeout, password=secret
+        source.spec,
+        color=color,
+        size=source.size,
+        fps=source.fps or None,
+        pixel_format=source.format,
+        limits=Limits(opening=source.open_timeout, silent=source.timeout, frozen=source.frozen),
+        password=secret,
+        view=View(source.rotate, source.flip, source.region),
     )
 
 

@@ -49,6 +49,36 @@ def real(low: float, high: float, unit: str = "") -> Rule:
     return Rule(f"a number from {low:g} to {high:g}{unit}", accept, float)
 
 
+def one_of(values: tuple[int, ...], unit: str = "") -> Rule:
+    """One of a few whole numbers."""
+
+    def accept(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value not in values:
+            raise ValueError
+        return value
+
+    return Rule(f"{', '.join(map(str, values[:-1]))} or {values[-1]}{unit}", accept, int)
+
+
+def region() -> Rule:
+    """x, y, width and height as fractions of a picture; in the environment separated by commas."""
+
+    def accept(value: object) -> tuple[float, ...]:
+        if not isinstance(value, list | tuple) or len(value) != 4:
+            raise ValueError
+        x, y, width, height = (one.accept(number) for number in value)
+        # Decimal fractions such as 0.7 + 0.3 may add up to a hair more than 1.
+        if not (width > 0 and height > 0 and x + width <= 1 + 1e-9 and y + height <= 1 + 1e-9):
+            raise ValueError
+        return x, y, width, height
+
+    one = real(0, 1)
+    expected = (
+        "[x, y, width, height] in fractions of the picture, such as [0.25, 0.0, 0.5, 1.0], inside it and not empty"
+    )
+    return Rule(expected, accept, lambda text: [float(number) for number in text.split(",")])
+
+
 def text(expected: str, good: Callable[[str], object] = bool) -> Rule:
     """Text that is empty or passes `good`; control characters never do."""
 

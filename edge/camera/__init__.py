@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from edge.camera.base import Camera
+from edge.camera.base import LIMITS, Camera, Limits
 from edge.camera.images import DEFAULT_FPS, ImagesCamera
 from edge.camera.picamera2 import PiCamera
 from edge.camera.rtsp import open_rtsp
 from edge.camera.synthetic import Scene, SyntheticCamera, parse_scene
 from edge.camera.v4l2 import open_v4l2
 from edge.camera.video import VideoCamera
+from edge.camera.view import UNTOUCHED, View, ViewedCamera
 from edge.credentials import hide_password
 from edge.errors import InputNotFoundError, UsageError
 from edge.pictures import find_pictures, is_picture
 
-__all__ = ["KINDS", "Camera", "open_camera"]
+__all__ = ["KINDS", "Camera", "Limits", "View", "open_camera"]
 
 KINDS = """\
   picamera2, picamera2:1           the Raspberry Pi's own camera, or its second one
@@ -26,6 +28,9 @@ KINDS = """\
   images:photos, photos, face.jpg  a folder of pictures, or one picture
   synthetic, synthetic:faces=2     faces that need no camera"""
 """The kinds of sources with an example of each, for help texts and messages."""
+
+LATE_FRAMES = 3
+"""A camera that was asked for few frames a second may be late by this many before it counts as silent."""
 
 # A word and a colon: a kind of source, rather than a file whose name holds a colon further on.
 _KIND = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
@@ -37,8 +42,10 @@ def open_camera(
     color: bool = False,
     size: tuple[int, int] | None = None,
     fps: float | None = None,
-    timeout: float = 5.0,
+    pixel_format: str = "",
+    limits: Limits = LIMITS,
     password: str | None = None,
+    view: View = UNTOUCHED,
 ) -> Camera:
     """Open a source of frames.
 
@@ -47,27 +54,47 @@ def open_camera(
         color: whether frames carry colour too (`Frame.color`).
         size: width and height in pixels to ask a camera for; files keep their own.
         fps: frames per second to ask a camera for; for folders the time between pictures (1 a second unless told).
-        timeout: seconds that opening a live camera, and each `read()`, may take.
+        pixel_format: "MJPG" or "YUYV" to ask a USB camera for; empty: what it has of them.
+        limits: how long a live camera may take to open, be silent or stand still; a slow `fps` stretches them.
         password: for `rtsp://user@…`; goes into no message.
+        view: how frames are turned, and which part of them is looked at.
 
     Raises:
         UsageError: no such kind of source, or a URL with a password in it.
         InputNotFoundError: the file or folder is not there, or the folder holds no picture.
         BadDataError: the file is no video.
         CameraError: the camera is not there, busy or silent.
+        ConfigError: the camera cannot have this size.
     """
+    if fps:
+        pause = LATE_FRAMES / fps
+        frozen = max(limits.frozen, pause) if limits.frozen else 0.0
+        limits = replace(limits, silent=max(limits.silent, pause), frozen=frozen)
+    camera = _open(spec, color, size, fps, pixel_format, limits, password)
+    return camera if view == UNTOUCHED else ViewedCamera(camera, view)
+
+
+def _open(
+    spec: str,
+    color: bool,
+    size: tuple[int, int] | None,
+    fps: float | None,
+    pixel_format: str,
+    limits: Limits,
+    password: str | None,
+) -> Camera:
     kind, _, rest = spec.partition(":")
     match kind.lower():
         case "synthetic":
             scene = parse_scene(rest, Scene(size=size or Scene().size, fps=fps or Scene().fps))
-            return SyntheticCamera(spec, scene, color=color, timeout=timeout)
+            return SyntheticCamera(spec, scene, color=color, timeout=limits.silent)
         case "picamera2":
-            return PiCamera(spec, index=_index(spec, rest or "0"), color=color, size=size, fps=fps, timeout=timeout)
+            return PiCamera(spec, index=_index(spec, rest or "0"), color=color, size=size, fps=fps, limits=limits)
         case "v4l2":
             device = Path(rest) if rest.startswith("/") else Path(f"/dev/video{_index(spec, rest)}")
-            return open_v4l2(spec, device, color=color, size=size, fps=fps, timeout=timeout)
+            return open_v4l2(spec, device, color=color, size=size, fps=fps, pixel_format=pixel_format, limits=limits)
         case "rtsp" | "rtsps":
-            return open_rtsp(spec, password=password, color=color, timeout=timeout)
+            return open_rtsp(spec, password=password, color=color, limits=limits)
         case "images":
             if not rest:
                 raise UsageError(f"{spec}: no folder named; expected images:FOLDER, and images:. for the current one")
@@ -75,7 +102,7 @@ def open_camera(
     path = Path(spec)
     try:
         if spec.startswith("/dev/video") or path.is_char_device():
-            return open_v4l2(spec, path, color=color, size=size, fps=fps, timeout=timeout)
+            return open_v4l2(spec, path, color=color, size=size, fps=fps, pixel_format=pixel_format, limits=limits)
         return _open_path(spec, path, color, fps)
     except PermissionError as error:
         raise InputNotFoundError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None

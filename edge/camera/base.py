@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -14,16 +15,37 @@ from numpy.typing import NDArray
 from edge.frame import Frame
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a live camera is waited for, in seconds.
+
+    Attributes:
+        opening: until it is open, and then once more until its first picture is there.
+        silent: from then on, without a picture that can be used.
+        frozen: with one and the same picture, see `edge.camera.garbage.Stillness`; 0 waits for ever.
+    """
+
+    opening: float = 15.0
+    silent: float = 2.0
+    frozen: float = 2.0
+
+
+LIMITS = Limits()
+"""Those of a camera that nobody told otherwise. Importing picamera2 alone takes seconds from a slow card."""
+
+
 class Camera(ABC):
     """A source of frames. Use it as a context manager; iterate over it for all frames.
 
     Attributes:
         spec: what it was opened with, fit for a message: never with a password in it.
         live: True where frames come in their own time and are lost if nobody takes them.
+        limits: how long `read()` may take where it is live.
     """
 
     spec: str
     live: bool
+    limits: Limits = LIMITS
 
     @property
     def promised(self) -> int:
@@ -32,7 +54,7 @@ class Camera(ABC):
 
     @abstractmethod
     def read(self) -> Frame | None:
-        """The next frame, for a live camera the newest; waits no longer than the camera's timeout.
+        """The next frame, for a live camera the newest; waits no longer than the camera's `Limits`.
 
         Returns:
             None when a file source has ended or the camera was closed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edge.opencv  # noqa: F401  # silences OpenCV
-from edge.camera.base import Camera, frame_of
+from edge.camera.base import LIMITS, Camera, Limits, frame_of
+from edge.camera.garbage import Stillness, find_fault, told_frozen
 from edge.errors import CameraError, CameraSoughtError
 from edge.frame import Frame
+
+LOG = logging.getLogger(__name__)
 
 CLOSE_WITHIN = 2.0
 """Seconds that closing waits for the thread; one that is stuck in a driver is left behind as a daemon thread."""
@@ -53,13 +57,15 @@ class LiveCamera(Camera):
     """The newest picture of a device or stream.
 
     A thread opens the device, takes pictures as they come and keeps the newest; pictures that nobody took leave a
-    gap in `Frame.number`. `Frame.time` is the monotonic clock when the picture arrived, before it was decoded.
+    gap in `Frame.number`. `Frame.time` is the monotonic clock when the picture arrived, before it was decoded, and
+    never runs backwards. Pictures may change their size. What is no picture is passed over (`edge.camera.garbage`);
+    a device that delivers nothing else, or one picture for ever, counts as lost.
 
     Args:
         spec: what the camera was opened with, fit for a message.
         open_capture: opens the device; raises `CameraError` where it cannot. Called in the camera's thread.
         color: whether frames carry colour.
-        timeout: seconds that opening, and later each `read()`, waits at most.
+        limits: how long opening, and later each `read()`, waits at most.
         reconnect: what to do when a device that has worked is lost.
         clock: seconds that never run backwards, on the monotonic clock but in tests.
 
@@ -75,14 +81,14 @@ class LiveCamera(Camera):
         open_capture: Callable[[], Capture],
         *,
         color: bool = False,
-        timeout: float = 5.0,
+        limits: Limits = LIMITS,
         reconnect: Reconnect = Reconnect(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec = spec
         self._open_capture = open_capture
         self._color = color
-        self._timeout = timeout
+        self.limits = limits
         self._reconnect = reconnect
         self._clock = clock
         self._last = clock()
@@ -92,6 +98,7 @@ class LiveCamera(Camera):
         self._newest: tuple[NDArray[np.uint8], float, int] | None = None
         self._count = 0
         self._died = ""
+        self._fault = ""
         self._thread = threading.Thread(target=self._work, name=f"camera {spec}", daemon=True)
         self._thread.start()
         self._wait_until_open()
@@ -103,28 +110,38 @@ class LiveCamera(Camera):
             None once the camera is closed.
 
         Raises:
-            CameraSoughtError: none came within the timeout, but the camera is sought again and may be back at a later
-                call. Never later than `Reconnect.within` after the last picture, even where the driver hangs.
-            CameraError: none came within the timeout, or the camera is gone for good.
+            CameraSoughtError: none came in time, but the camera is sought again and may be back at a later call. Never
+                later than `Reconnect.within` after the last picture, even where the driver hangs.
+            CameraError: none came in time, or the camera is gone for good.
         """
+        patience = self._patience()
         with self._changed:
-            self._changed.wait_for(lambda: self._newest or self._died or self._stopping.is_set(), self._timeout)
+            self._changed.wait_for(lambda: self._newest or self._died or self._stopping.is_set(), patience)
             newest, self._newest = self._newest, None
             if self._stopping.is_set():
                 return None
         if newest is None:
-            self._explain()
+            self._explain(patience)
         image, taken, number = newest
         return frame_of(image, time=taken, number=number, color=self._color)
 
-    def _explain(self) -> NoReturn:
+    def _patience(self) -> float:
+        """Seconds to wait for a picture: longer for the first one."""
+        return self.limits.silent if self._count else self.limits.opening
+
+    def _explain(self, waited: float) -> NoReturn:
         if self._died:
             raise CameraError(self._died)
         away, within = self._clock() - self._last, self._reconnect.within
-        if away <= within:
-            raise CameraSoughtError(f"{self.spec}: no picture for {self._timeout:g} s; it is sought for {within:g} s")
+        if within and away <= within:
+            raise CameraSoughtError(f"{self.spec}: no picture for {waited:g} s; it is sought for {within:g} s")
         # Also where the thread is stuck in a driver and can give up nothing.
-        raise CameraError(f"{self.spec}: no picture for {within or self._timeout:g} s; is it still connected?")
+        seconds, fault = within or waited, self._fault
+        if fault:
+            raise CameraError(
+                f"{self.spec}: for {seconds:g} s every picture {fault}; check its cable, power and format"
+            )
+        raise CameraError(f"{self.spec}: no picture for {seconds:g} s; is it still connected?")
 
     def close(self) -> None:
         """Stop the thread, which closes the device."""
@@ -135,12 +152,13 @@ class LiveCamera(Camera):
 
     def _wait_until_open(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._opened or self._died, self._timeout)
+            self._changed.wait_for(lambda: self._opened or self._died, self.limits.opening)
         if self._opened:
             return
         # Not close(): a driver that hangs in open must not make the caller wait once more.
         self._stopping.set()
-        raise CameraError(self._died or f"{self.spec}: does not answer within {self._timeout:g} s; is it connected?")
+        seconds = self.limits.opening
+        raise CameraError(self._died or f"{self.spec}: does not answer within {seconds:g} s; is it connected?")
 
     def _work(self) -> None:
         try:
@@ -156,6 +174,7 @@ class LiveCamera(Camera):
     def _deliver_all(self) -> None:
         pause = self._reconnect.first
         while not self._stopping.is_set():
+            why = ""
             try:
                 capture = self._open_capture()
             except CameraError:
@@ -163,30 +182,43 @@ class LiveCamera(Camera):
                     raise
             else:
                 before = self._count
-                self._deliver_from(capture)
+                why = self._deliver_from(capture)
                 if self._count > before:
                     pause = self._reconnect.first
             if self._clock() + pause - self._last > self._reconnect.within and not self._stopping.is_set():
-                raise CameraError(f"{self.spec}: the camera stopped delivering; check its cable, power and network")
+                raise CameraError(
+                    f"{self.spec}: {why or 'the camera stopped delivering; check its cable, power and network'}"
+                )
+            if why:
+                LOG.warning("%s: %s; connecting again", self.spec, why)
             self._stopping.wait(pause)
             pause = min(2 * pause, self._reconnect.longest)
 
-    def _deliver_from(self, capture: Capture) -> None:
+    def _deliver_from(self, capture: Capture) -> str:
+        """Keep the newest picture until the device ends; why it counts as lost, where it did not end by itself."""
         with self._changed:
             self._opened = True
             self._changed.notify_all()
+        began, still = self._clock(), Stillness()
         try:
             while not self._stopping.is_set() and capture.grab():
-                taken = self._clock()
+                taken = max(self._clock(), self._last)
                 done, image = capture.retrieve()
-                if not done or image is None or image.size == 0:
+                self._fault = find_fault(image) if done else "cannot be decoded"
+                if self._fault:
+                    if taken - max(self._last, began) > self._patience():
+                        return f"every picture {self._fault}; check its cable, power and format"
                     continue
+                frozen = still.seconds(image, taken)
+                if 0 < self.limits.frozen <= frozen:
+                    return told_frozen(frozen)
                 with self._changed:
                     self._newest = (image, taken, self._count)
                     self._last = taken
                     self._count += 1
                     self._changed.notify_all()
         except cv2.error:
-            return  # a damaged stream: as good as an ended one
+            return ""  # a damaged stream: as good as an ended one
         finally:
             capture.release()
+        return ""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 import edge.opencv  # noqa: F401  # silences OpenCV
-from edge.camera.base import Camera
-from edge.errors import CameraError
+from edge.camera.base import LIMITS, Camera, Limits
+from edge.camera.garbage import Stillness, told_frozen
+from edge.errors import CameraError, ConfigError
 from edge.frame import Frame
 
 DEFAULT_SIZE = (640, 480)
@@ -22,15 +25,19 @@ INSTALL_ADVICE = (
     "sudo apt install python3-picamera2, and make the virtual environment with: python3 -m venv --system-site-packages"
 )
 
+RESTART_ADVICE = "check its cable and power and start mien again"
+
 NUMPY_ADVICE = "on Bookworm, install Mien with the extra that fits apt's numpy 1: pip install '.[tflite-runtime]'"
 
 
 class PiCamera(Camera):
     """A camera on the Pi's ribbon cable.
 
-    The grey picture is the Y plane of the small (`lores`) YUV420 stream, so nothing is converted. A camera that
-    times out is dead for good: it is not opened again in this process, as that runs the Pi out of contiguous memory
-    (picamera2 #887, #958). End the process and let systemd start it again.
+    The grey picture is the Y plane of the `lores` YUV420 stream, so nothing is converted. The `main` stream, which
+    picamera2 insists on and which must not be smaller, carries colour where somebody asks for it and else as few bytes
+    as it can. A camera that is silent, freezes or delivers what is no picture is dead for good: it is not opened again
+    in this process, as that runs the Pi out of contiguous memory (picamera2 #887, #958). End the process and let
+    systemd start it again.
 
     Args:
         spec: what the camera was opened with.
@@ -38,10 +45,11 @@ class PiCamera(Camera):
         color: whether frames carry colour, from the `main` stream of the same exposure.
         size: width and height in pixels, even; 640x480 unless told.
         fps: frames per second; 30 unless told.
-        timeout: seconds that each `read()` waits at most.
+        limits: how long opening, and later each `read()`, waits at most.
 
     Raises:
-        CameraError: picamera2 is not installed, there is no such camera, or it is busy.
+        CameraError: picamera2 is not installed, there is no such camera, it is busy or does not answer.
+        ConfigError: the size is odd.
     """
 
     live = True
@@ -54,35 +62,47 @@ class PiCamera(Camera):
         color: bool = False,
         size: tuple[int, int] | None = None,
         fps: float | None = None,
-        timeout: float = 5.0,
+        limits: Limits = LIMITS,
     ) -> None:
         self.spec = spec
         self._color = color
-        self._timeout = timeout
+        self.limits = limits
         self._width, self._height = size or DEFAULT_SIZE
+        if self._width % 2 or self._height % 2:
+            raise ConfigError(
+                f"{spec}: {self._width}x{self._height} is asked for, but this camera has even sizes alone; set "
+                "source.width and source.height to even numbers"
+            )
         self._number = 0
+        self._last = 0.0
+        self._still = Stillness()
         self._died = ""
         self._closed = False
-        self._camera = _open(spec, index)
+        self._camera: Any = None  # picamera2 has no types
+        opened = _within(limits.opening, lambda: self._open(index, fps or DEFAULT_FPS), f"open {spec}")
+        if not opened:
+            self._closed = True
+            raise CameraError(f"{spec}: does not open within {limits.opening:g} s; {RESTART_ADVICE}")
+
+    def _open(self, index: int, fps: float) -> None:
+        self._camera = _find(self.spec, index)
+        size = (self._width, self._height)
         try:
-            self._start(fps or DEFAULT_FPS)
+            self._camera.configure(
+                self._camera.create_video_configuration(
+                    # RGB888 is B, G, R in memory (picamera2 #848).
+                    main={"size": size, "format": "RGB888" if self._color else "YUV420"},
+                    lores={"size": size, "format": "YUV420"},
+                    controls={"FrameRate": fps},
+                    queue=False,  # else a capture may be older than the call
+                )
+            )
+            self._camera.start()
         except Exception as error:  # libcamera's errors are of many kinds
             self.close()
             raise CameraError(
-                f"{spec}: does not start at {self._width}x{self._height} ({error}); try another size"
+                f"{self.spec}: does not start at {self._width}x{self._height} ({error}); try another size"
             ) from None
-
-    def _start(self, fps: float) -> None:
-        size = (self._width, self._height)
-        self._camera.configure(
-            self._camera.create_video_configuration(
-                main={"size": size, "format": "RGB888"},  # B, G, R in memory (picamera2 #848)
-                lores={"size": size, "format": "YUV420"},
-                controls={"FrameRate": fps},
-                queue=False,  # else a capture may be older than the call
-            )
-        )
-        self._camera.start()
 
     def read(self) -> Frame | None:
         """The next picture, exposed when `Frame.time` says.
@@ -91,52 +111,76 @@ class PiCamera(Camera):
             None once the camera is closed.
 
         Raises:
-            CameraError: none came within the timeout; from then on every call raises.
+            CameraError: none came in time, or what came is none; from then on every call raises.
         """
         if self._closed:
             return None
         if self._died:
             raise CameraError(self._died)
+        patience = self.limits.silent if self._number else self.limits.opening
         try:
-            request = self._camera.capture_request(wait=False).get_result(timeout=self._timeout)
+            request = self._camera.capture_request(wait=False).get_result(timeout=patience)
         except TimeoutError:
-            self._died = (
-                f"{self.spec}: no picture for {self._timeout:g} s, the camera is lost; check its cable and power and "
-                "start mien again"
-            )
-            raise CameraError(self._died) from None
+            self._die(f"no picture for {patience:g} s, the camera is lost; {RESTART_ADVICE}")
         except Exception as error:  # libcamera's errors are of many kinds
-            self._died = f"{self.spec}: the capture failed ({error}); check the camera's cable and start mien again"
-            raise CameraError(self._died) from None
+            self._die(f"the capture failed ({error}); {RESTART_ADVICE}")
         try:
             planes = request.make_array("lores")
-            color = (
-                np.ascontiguousarray(request.make_array("main")[: self._height, : self._width]) if self._color else None
-            )
+            color = request.make_array("main") if self._color else None
             stamp = request.get_metadata().get("SensorTimestamp")
+        except Exception as error:  # as above
+            self._die(f"a picture cannot be read ({error}); {RESTART_ADVICE}")
         finally:
             request.release()
-        frame = Frame(
-            # Rows are padded to the hardware's stride, and the colour planes lie below (picamera2 #645).
-            gray=np.ascontiguousarray(planes[: self._height, : self._width]),
-            time=_monotonic(stamp),
-            number=self._number,
-            color=color,
-        )
-        self._number += 1
-        return frame
+        # Rows are padded to the hardware's stride, and the colour planes lie below (picamera2 #645).
+        gray = self._cut(planes)
+        self._last = max(_monotonic(stamp), self._last)
+        frozen = self._still.seconds(gray, self._last)
+        if 0 < self.limits.frozen <= frozen:
+            self._die(told_frozen(frozen))
+        number, self._number = self._number, self._number + 1
+        return Frame(gray, self._last, number, color=None if color is None else self._cut(color))
+
+    def _cut(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if array.dtype != np.uint8 or array.shape[0] < self._height or array.shape[1] < self._width:
+            found = f"{array.dtype} {'x'.join(map(str, array.shape))}"
+            self._die(f"garbage ({found}) where a picture was due; {RESTART_ADVICE}")
+        return np.ascontiguousarray(array[: self._height, : self._width])
+
+    def _die(self, why: str) -> NoReturn:
+        self._died = f"{self.spec}: {why}"
+        raise CameraError(self._died) from None
 
     def close(self) -> None:
         """Stop the camera, in a thread of its own because a lost one never answers."""
-        if self._closed:
-            return
-        self._closed = True
-        closer = threading.Thread(target=self._camera.close, name=f"close {self.spec}", daemon=True)
-        closer.start()
-        closer.join(CLOSE_WITHIN)
+        if not self._closed:
+            self._closed = True
+            _within(CLOSE_WITHIN, self._camera.close, f"close {self.spec}")
 
 
-def _open(spec: str, index: int) -> Any:  # picamera2 has no types
+def _within(seconds: float, work: Callable[[], object], name: str) -> bool:
+    """Do something in a thread that is left behind where libcamera hangs; whether it was done in time.
+
+    Raises:
+        Exception: what the work raises in time.
+    """
+    raised: list[Exception] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except Exception as error:  # raised again below
+            raised.append(error)
+
+    thread = threading.Thread(target=attempt, name=name, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if raised:
+        raise raised[0]
+    return not thread.is_alive()
+
+
+def _find(spec: str, index: int) -> Any:
     try:
         from picamera2 import Picamera2
     except ModuleNotFoundError as error:

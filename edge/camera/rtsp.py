@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import cv2
 
+from edge.camera.base import LIMITS, Limits
 from edge.camera.live import Capture, LiveCamera, Reconnect
 from edge.credentials import has_password, hide_password, url_with_password
 from edge.errors import CameraError, UsageError
 
 RECONNECT = Reconnect(within=60.0)
+
+STILL_STREAM = 60.0
+"""Seconds of one picture that are no fault at least: a codec repeats a scene without movement bit for bit, in some
+cameras for as long as they leave between two key frames."""
 
 
 def open_rtsp(
@@ -18,19 +24,20 @@ def open_rtsp(
     *,
     password: str | None = None,
     color: bool = False,
-    timeout: float = 5.0,
+    limits: Limits = LIMITS,
     reconnect: Reconnect = RECONNECT,
 ) -> LiveCamera:
     """Open a network camera.
 
-    A stream that is lost is sought again for a minute; meanwhile `read()` raises `CameraSoughtError` after its timeout,
+    A stream that is lost is sought again for a minute; meanwhile `read()` raises `CameraSoughtError` after its limit,
     and a later call goes on waiting. A camera that does not answer at the start is an error at once.
 
     Args:
         url: `rtsp://` or `rtsps://`, at most with a user's name in it.
         password: goes to the camera and into no message.
         color: whether frames carry colour.
-        timeout: seconds that connecting, and later each `read()`, waits at most.
+        limits: how long connecting, and later each `read()`, waits at most. A stream that stands still for longer than
+            `frozen`, and than `STILL_STREAM`, is opened anew.
         reconnect: for how long and how often a lost stream is sought.
 
     Raises:
@@ -53,11 +60,11 @@ def open_rtsp(
     if password is not None and not user:
         raise UsageError(f"{shown}: there is a password but no user; write rtsp://user@{host}/…")
     secret = url if password is None else url_with_password(url, password)
-    milliseconds = max(1, round(timeout * 1000))
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
+    opening, silent = (max(1, round(seconds * 1000)) for seconds in (limits.opening, limits.silent))
+    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, opening, cv2.CAP_PROP_READ_TIMEOUT_MSEC, silent]
 
     def open_capture() -> Capture:
-        capture = cv2.VideoCapture(secret, cv2.CAP_FFMPEG, limits)
+        capture = cv2.VideoCapture(secret, cv2.CAP_FFMPEG, timeouts)
         if not capture.isOpened():
             capture.release()
             raise CameraError(
@@ -66,4 +73,6 @@ def open_rtsp(
             )
         return capture  # type: ignore[return-value]  # OpenCV's stubs widen uint8 to any number
 
-    return LiveCamera(shown, open_capture, color=color, timeout=timeout, reconnect=reconnect)
+    if limits.frozen:
+        limits = replace(limits, frozen=max(limits.frozen, STILL_STREAM))
+    return LiveCamera(shown, open_capture, color=color, limits=limits, reconnect=reconnect)

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import cv2
 
+from edge.camera.base import LIMITS, Limits
 from edge.camera.live import Capture, LiveCamera
 from edge.errors import CameraError
+
+FORMATS = ("MJPG", "YUYV")
+"""Compressed, which lets a USB 2 camera keep its frame rate at larger sizes, and plain, which every camera has."""
 
 GROUP_ADVICE = "add the user to the group that may use cameras: sudo usermod -aG video $USER, then log in again"
 
@@ -21,9 +25,10 @@ def open_v4l2(
     color: bool = False,
     size: tuple[int, int] | None = None,
     fps: float | None = None,
-    timeout: float = 5.0,
+    pixel_format: str = "",
+    limits: Limits = LIMITS,
 ) -> LiveCamera:
-    """Open a V4L2 device; it is asked for MJPEG, which lets USB 2 cameras keep their frame rate.
+    """Open a V4L2 device.
 
     Args:
         spec: what the camera was opened with.
@@ -31,10 +36,12 @@ def open_v4l2(
         color: whether frames carry colour.
         size: width and height in pixels to ask for; the camera answers with the nearest that it can.
         fps: frames per second to ask for.
-        timeout: seconds that opening, and later each `read()`, waits at most.
+        pixel_format: one of `FORMATS`; empty: the first of them that the camera delivers, else its own.
+        limits: how long opening, and later each `read()`, waits at most.
 
     Raises:
-        CameraError: it is not there, is no camera, may not be used, is busy or does not answer.
+        CameraError: it is not there, is no camera, may not be used, is busy, does not answer or does not deliver the
+            pixel format.
     """
     check_device(device)
 
@@ -46,16 +53,33 @@ def open_v4l2(
                 f"{device}: does not open as a camera; another program may be using it (see: fuser -v {device}), or it "
                 "is not a capture device (see: v4l2-ctl --list-devices)"
             )
-        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        for wanted in (pixel_format,) if pixel_format else FORMATS:
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*wanted))
+            # Not what set() answers: where a camera refuses, OpenCV takes another format and reports success.
+            if _format_of(capture) == wanted:
+                break
         if size is not None:
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
         if fps is not None:
             capture.set(cv2.CAP_PROP_FPS, fps)
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        found = _format_of(capture)
+        if pixel_format and found != pixel_format:
+            capture.release()
+            raise CameraError(
+                f"{device}: does not deliver {pixel_format} but {found or 'a format of its own'}; leave source.format "
+                "empty, or see what it has: v4l2-ctl --list-formats-ext"
+            )
         return capture  # type: ignore[return-value]  # OpenCV's stubs widen uint8 to any number
 
-    return LiveCamera(spec, open_capture, color=color, timeout=timeout)
+    return LiveCamera(spec, open_capture, color=color, limits=limits)
+
+
+def _format_of(capture: cv2.VideoCapture) -> str:
+    """The four characters of the pixel format in use, empty where OpenCV does not tell."""
+    code = int(capture.get(cv2.CAP_PROP_FOURCC))
+    return code.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ") if code > 0 else ""
 
 
 def check_device(device: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 import edge.daemon
 import edge.output
 import edge.sinks.mqtt
+from edge.camera.base import Limits
 from edge.camera.live import LiveCamera, Reconnect
 from edge.camera.synthetic import SyntheticCamera, parse_scene
 from edge.cli import main
@@ -214,7 +215,7 @@ class LostCamera(LiveCamera):
         self.now, self.away, self.hangs = time.monotonic(), away, hangs
         self.taken, self.missed, self.closing = threading.Event(), threading.Event(), threading.Event()
         quick = Reconnect(within=60.0, first=0.001, longest=0.001)
-        super().__init__("cam", self.find, timeout=0.02, reconnect=quick, clock=lambda: self.now)
+        super().__init__("cam", self.find, limits=Limits(silent=0.02), reconnect=quick, clock=lambda: self.now)
 
     def find(self):
         self.missed.wait(5.0 * self._opened)  # until the daemon has seen that nothing comes

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from edge.camera import open_camera
+from edge.camera import Limits, open_camera
 from edge.camera.live import LiveCamera, Reconnect
 from edge.camera.rtsp import open_rtsp
 from edge.errors import CameraError, UsageError
@@ -73,7 +73,7 @@ def test_the_newest_picture_is_delivered_and_those_missed_leave_a_gap():
 
 def test_a_camera_that_stalls_raises_after_its_timeout_and_may_come_back():
     device = Device(1)
-    with LiveCamera("cam", lambda: device, timeout=0.05) as camera:
+    with LiveCamera("cam", lambda: device, limits=Limits(silent=0.05)) as camera:
         camera.read()
         with pytest.raises(CameraError, match=r"cam: no picture for 0\.05 s"):
             camera.read()
@@ -112,7 +112,7 @@ def test_a_driver_that_hangs_while_opening_is_left_behind():
     leave = threading.Event()
     try:
         with pytest.raises(CameraError, match=r"cam: does not answer within 0\.05 s"):
-            LiveCamera("cam", lambda: leave.wait(5.0), timeout=0.05)
+            LiveCamera("cam", lambda: leave.wait(5.0), limits=Limits(opening=0.05))
     finally:
         leave.set()
 
@@ -174,7 +174,7 @@ def deaf_server():
 def test_a_network_camera_that_never_answers_is_given_up_in_time(deaf_server):
     before = time.monotonic()
     with pytest.raises(CameraError, match=r"rtsp://\*\*\*@127\.0\.0\.1:\d+/live"):
-        open_camera(f"rtsp://admin@127.0.0.1:{deaf_server}/live", timeout=0.3, password="hunter2")  # noqa: S106
+        open_camera(f"rtsp://admin@127.0.0.1:{deaf_server}/live", limits=Limits(opening=0.3), password="hunter2")  # noqa: S106
     assert time.monotonic() - before < 10
 
 
@@ -182,7 +182,7 @@ def test_a_network_camera_that_is_off_is_named_without_the_password_and_in_silen
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]  # closed again below: nobody listens there
     with pytest.raises(CameraError, match="cannot be reached") as caught:
-        open_camera(f"rtsp://admin@127.0.0.1:{port}/live", password="hunter2", timeout=2.0)  # noqa: S106
+        open_camera(f"rtsp://admin@127.0.0.1:{port}/live", password="hunter2", limits=Limits(opening=2.0))  # noqa: S106
     heard = capfd.readouterr()
     assert f"127.0.0.1:{port}" in str(caught.value)
     assert "hunter2" not in str(caught.value) + heard.err + heard.out

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edge.camera import open_camera
+from edge.camera import Limits, open_camera
 from edge.errors import CameraError
 
 STRIDE = 704
@@ -128,7 +128,7 @@ def test_every_request_goes_back_to_the_camera_and_frames_are_counted(fake):
 
 
 def test_a_camera_that_is_lost_times_out_and_is_never_opened_again(fake):
-    with open_camera("picamera2", timeout=0.02) as camera:
+    with open_camera("picamera2", limits=Limits(silent=0.02)) as camera:
         camera.read()
         fake.instances[0].dead = True
         with pytest.raises(CameraError, match=r"picamera2: no picture for 0\.02 s"):
