@@ -63,16 +63,18 @@ def one_of(values: tuple[int, ...], unit: str = "") -> Rule:
 def region() -> Rule:
     """x, y, width and height as fractions of a picture; in the environment separated by commas."""
 
-    def accept(value: object) -> tuple[float, ...]:
+    def accept(value: object) -> tuple[float, float, float, float]:
         if not isinstance(value, list | tuple) or len(value) != 4:
             raise ValueError
-        x, y, width, height = (one.accept(number) for number in value)
+        shares = [float(number) for number in value if isinstance(number, int | float) and 0 <= number <= 1]
+        if len(shares) != 4 or any(isinstance(number, bool) for number in value):
+            raise ValueError
+        x, y, width, height = shares
         # Decimal fractions such as 0.7 + 0.3 may add up to a hair more than 1.
         if not (width > 0 and height > 0 and x + width <= 1 + 1e-9 and y + height <= 1 + 1e-9):
             raise ValueError
         return x, y, width, height
 
-    one = real(0, 1)
     expected = (
         "[x, y, width, height] in fractions of the picture, such as [0.25, 0.0, 0.5, 1.0], inside it and not empty"
     )

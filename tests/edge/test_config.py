@@ -57,6 +57,14 @@ def test_text_from_environment_and_command_line_becomes_the_keys_type():
     assert config.log.path == Path("~/mien.jsonl").expanduser()
 
 
+def test_how_a_camera_hangs_can_be_told_in_file_and_environment(toml):
+    config = load(toml('[source]\nrotate = 90\nflip = "vertical"'), {"MIEN_SOURCE_REGION": "0.7, 0,0.3,1"})
+    assert (config.source.rotate, config.source.flip) == (90, "vertical")
+    assert config.source.region == (0.7, 0.0, 0.3, 1.0)
+    with pytest.raises(ConfigError, match=r"MIEN_SOURCE_REGION: source.region is 'left'; expected \[x, y,"):
+        load(environ={"MIEN_SOURCE_REGION": "left"})
+
+
 def test_other_variables_that_begin_with_mien_are_left_alone():
     assert load(environ={"MIEN_FER2013": "/data", "MIEN_": "x", "MIEN_SOURCE": "x", "PATH": "/bin"}) == Config()
 
@@ -80,6 +88,17 @@ def test_other_variables_that_begin_with_mien_are_left_alone():
         ("[model]\nlabels = [\n 'a',\n 'a'\n]\n", 2, "model.labels is ['a', 'a']; expected a list"),
         ('[source]\nspec = """\npace"""\npace = "slow"\n', 4, "source.pace is 'slow'; expected"),
         ('[source]\npassword_file = """fps\n"""\n"fps" = -1\n', 4, "source.fps is -1; expected"),
+        ("[source]\nrotate = 45\n", 2, "source.rotate is 45; expected 0, 90, 180 or 270 degrees"),
+        ("[source]\nrotate = true\n", 2, "source.rotate is True; expected 0, 90"),
+        ('[source]\nflip = "both"\n', 2, 'source.flip is \'both\'; expected "horizontal", "vertical" or empty'),
+        ('[source]\nformat = "H264"\n', 2, 'source.format is \'H264\'; expected "MJPG", "YUYV" or empty'),
+        ("[source]\nregion = [0.5, 0, 0.6, 1]\n", 2, "source.region is [0.5, 0, 0.6, 1]; expected [x, y, width, height]"),
+        ("[source]\nregion = [0, 0, 0, 1]\n", 2, "source.region is [0, 0, 0, 1]; expected"),
+        ("[source]\nregion = [0, 0, true, 1]\n", 2, "source.region is [0, 0, True, 1]; expected"),
+        ("[source]\nregion = [0, 0, nan, 1]\n", 2, "source.region is [0, 0, nan, 1]; expected"),
+        ("[source]\nregion = [0, 0, 1]\n", 2, "source.region is [0, 0, 1]; expected"),
+        ("[source]\nregion = [0, 0, 640, 480]\n", 2, "source.region is [0, 0, 640, 480]; expected"),
+        ('[source]\nregion = "all"\n', 2, "source.region is 'all'; expected"),
         ('[source]\nspec = ""\n', 2, "source.spec is ''; expected a source"),
         ("[source]\nwidth = 3\n", 2, "source.width is set alone"),
         ('[device]\nname = "a/b"\n', 2, "device.name is 'a/b'; expected at most 63 letters"),
