@@ -11,13 +11,13 @@ import pytest
 from edge.camera import Limits, open_camera
 from edge.camera.live import LiveCamera, Reconnect
 from edge.camera.rtsp import open_rtsp
-from edge.errors import CameraError, UsageError
+from edge.errors import CameraError, CameraSoughtError, UsageError
 
 QUICK = Reconnect(within=5.0, first=0.001, longest=0.001)
 
 
 class Device:
-    """Delivers the pictures that a test puts in; `None` unplugs it, "bad" cannot be decoded."""
+    """Delivers the pictures that a test puts in: arrays, or brightnesses; `None` unplugs it, "bad" is not decoded."""
 
     def __init__(self, *pictures):
         self.pictures = queue.Queue()
@@ -33,12 +33,42 @@ class Device:
         return self.picture is not None
 
     def retrieve(self):
+        if isinstance(self.picture, np.ndarray):
+            return True, self.picture
         if self.picture == "bad":
             return False, None
         return True, np.full((4, 6, 3), self.picture, np.uint8)
 
     def release(self):
         self.released.set()
+
+
+class Stream:
+    """Delivers pictures without end, each a moment after the other on a clock of its own."""
+
+    def __init__(self, picture, step=0.25):
+        self.picture, self.step, self.now, self.grabbed = picture, step, 100.0, 0
+
+    def clock(self):
+        return self.now
+
+    def grab(self):
+        time.sleep(0.001)
+        self.now += self.step
+        self.grabbed += 1
+        return True
+
+    def retrieve(self):
+        picture = self.picture(self.grabbed)
+        return picture is not None, picture
+
+    def release(self):
+        pass
+
+
+def scene(seed=0):
+    """A picture with contrast in it."""
+    return np.random.default_rng(seed).integers(0, 256, (24, 32, 3), np.uint8)
 
 
 def wait_for(condition):
@@ -96,6 +126,120 @@ def test_pictures_that_cannot_be_decoded_are_passed_over():
     device = Device("bad", "bad", 3)
     with LiveCamera("cam", lambda: device) as camera:
         assert camera.read().gray[0, 0] == 3
+        device.put(None)
+
+
+GARBAGE = [
+    ("cannot be decoded", None),
+    ("is empty", np.zeros((0, 0, 3), np.uint8)),
+    ("has the shape 24x32x2", np.zeros((24, 32, 2), np.uint8)),
+    ("has the shape 768", np.zeros(768, np.uint8)),
+    ("holds uint16 instead of 8 bits", np.zeros((24, 32), np.uint16)),
+    ("holds float32 instead of 8 bits", np.zeros((24, 32, 3), np.float32)),
+    ("has 20,000 x 10,000 pixels", np.broadcast_to(np.uint8(0), (10_000, 20_000))),
+]
+
+
+@pytest.mark.parametrize(("says", "garbage"), GARBAGE, ids=[says for says, _ in GARBAGE])
+def test_a_camera_that_turns_to_garbage_is_lost_after_two_seconds(says, garbage):
+    stream = Stream(lambda number: scene(number) if number <= 4 else garbage)
+    with LiveCamera("cam", lambda: stream, clock=stream.clock) as camera:
+        wait_for(lambda: not camera._thread.is_alive())
+        assert camera.read().number == 3
+        with pytest.raises(CameraError, match=f"cam: every picture {says}.*; check its cable") as caught:
+            camera.read()
+    assert not isinstance(caught.value, CameraSoughtError)
+    assert 2.0 <= stream.now - 101.0 <= 2.5
+
+
+def test_a_camera_that_never_delivered_is_given_longer():
+    stream = Stream(lambda number: None if number < 40 else scene(number), step=0.25)
+    with LiveCamera("cam", lambda: stream, clock=stream.clock) as camera:
+        assert camera.read().gray.shape == (24, 32)
+
+
+@pytest.mark.parametrize("limit", [2.0, 5.0])
+def test_a_frozen_sensor_is_lost_once_it_stood_still_for_its_limit(limit):
+    stream = Stream(lambda number: scene(min(number, 4)))
+    with LiveCamera("cam", lambda: stream, limits=Limits(frozen=limit), clock=stream.clock) as camera:
+        wait_for(lambda: not camera._thread.is_alive())
+        assert camera.read() is not None
+        with pytest.raises(
+            CameraError, match=rf"cam: one picture, the same in every bit, for {limit} s.*source\.frozen"
+        ):
+            camera.read()
+    assert stream.now == 101.0 + limit
+
+
+def bit(number):
+    """A scene in which one bit of one pixel changes."""
+    picture = scene()
+    picture[3, 5, 1] ^= number % 2
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("picture", "frozen"),
+    [
+        (bit, 2.0),
+        (lambda _: scene(), 0.0),
+        (lambda _: np.zeros((24, 32), np.uint8), 2.0),
+        (lambda _: np.full((24, 32, 3), 255, np.uint8), 2.0),
+        (lambda number: scene(number % 2), 2.0),
+    ],
+    ids=["noise in one bit", "switched off", "black", "white", "two pictures in turn"],
+)
+def test_what_lives_or_may_be_a_dark_room_is_not_frozen(picture, frozen):
+    stream = Stream(picture)
+    with LiveCamera("cam", lambda: stream, limits=Limits(frozen=frozen), clock=stream.clock) as camera:
+        wait_for(lambda: camera._count > 40)
+        assert camera.read().number >= 40
+
+
+def test_a_network_stream_of_garbage_is_opened_anew(caplog):
+    streams = [Stream(lambda number: scene(number) if number <= 2 else None), Stream(scene)]
+    opened = []
+
+    def open_capture():
+        opened.append(streams[min(len(opened), 1)])
+        return opened[-1]
+
+    with LiveCamera("cam", open_capture, reconnect=QUICK, clock=lambda: opened[-1].now if opened else 100.0) as camera:
+        wait_for(lambda: camera._count > 10)
+        assert camera.read() is not None
+    assert len(opened) == 2
+    assert "cam: every picture cannot be decoded" in caplog.text
+    assert "connecting again" in caplog.text
+
+
+def test_the_time_never_runs_backwards_whatever_the_clock_does():
+    jumps = iter([5.0, 5.1, -900.0, 5.2, 5.3])
+    device = Device()
+    with LiveCamera("cam", lambda: device, clock=lambda: 5.0) as camera:
+        camera._clock = lambda: next(jumps, 6.0)
+        times = []
+        for value in range(6):
+            device.put(value)
+            wait_for(lambda: camera._newest)
+            times.append(camera.read().time)
+        device.put(None)
+    assert times == sorted(times)
+    assert times[-1] == 6.0
+
+
+def test_pictures_may_change_their_size_and_kind_from_one_to_the_next():
+    pictures = [
+        np.full(shape, 90, np.uint8)
+        for shape in [(48, 64, 3), (1, 1, 3), (3000, 4000, 3), (5, 7), (5, 7, 1), (40, 30, 4), (48, 64, 3)]
+    ]
+    device = Device()
+    with LiveCamera("cam", lambda: device, color=True) as camera:
+        for picture in pictures:
+            device.put(picture)
+            frame = camera.read()
+            assert frame.gray.shape == picture.shape[:2]
+            assert frame.color.shape == (*picture.shape[:2], 3)
+            assert np.all(frame.gray == 90)
         device.put(None)
 
 
