@@ -227,6 +227,17 @@ def test_the_time_never_runs_backwards_whatever_the_clock_does():
     assert times[-1] == 6.0
 
 
+def test_a_clock_that_jumps_back_does_not_make_a_dead_camera_a_sought_one():
+    device = Device(1)
+    with LiveCamera("cam", lambda: device, limits=Limits(silent=0.02), clock=lambda: 5.0) as camera:
+        camera.read()
+        camera._clock = lambda: -900.0
+        with pytest.raises(CameraError, match="no picture") as caught:
+            camera.read()
+        device.put(None)
+    assert not isinstance(caught.value, CameraSoughtError)
+
+
 def test_pictures_may_change_their_size_and_kind_from_one_to_the_next():
     pictures = [
         np.full(shape, 90, np.uint8)

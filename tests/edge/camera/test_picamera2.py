@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge.camera import Limits, open_camera
-from edge.errors import CameraError
+from edge.errors import CameraError, ConfigError
 
 STRIDE = 704
 """Bytes in a row of 640 pixels as the hardware pads them."""
@@ -24,10 +24,12 @@ class Request:
     def make_array(self, name):
         width, height = self.camera.config["lores"]["size"]
         if name == "main":
+            assert self.camera.config["main"]["format"] == "RGB888"
             return np.dstack([np.full((height, width), value, np.uint8) for value in (1, 2, 3)])
         planes = np.full((height * 3 // 2, STRIDE), 255, np.uint8)
         planes[:height, :width] = np.arange(width, dtype=np.uint8)
-        return planes
+        planes[0, 0] = 0 if self.camera.frozen else self.camera.released  # the sensor's noise
+        return planes[:, : self.camera.cut]
 
     def get_metadata(self):
         return {"SensorTimestamp": self.camera.stamp()}
@@ -38,13 +40,15 @@ class Request:
 
 class FakePicamera2:
     cameras = 1
+    delay = 0.0
     instances: list["FakePicamera2"]
     stamp = staticmethod(lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) - 20_000_000)
-    close_waits = None
+    close_waits = start_waits = None
 
     def __init__(self, index):
         self.index = index
-        self.dead = self.broken = self.started = self.closed = False
+        self.dead = self.broken = self.started = self.closed = self.frozen = False
+        self.cut = None
         self.released = 0
         type(self).instances.append(self)
 
@@ -61,6 +65,8 @@ class FakePicamera2:
         self.config = config
 
     def start(self):
+        if self.start_waits:
+            self.start_waits.wait(5.0)
         self.started = True
 
     def capture_request(self, wait):
@@ -69,7 +75,7 @@ class FakePicamera2:
         if self.broken:
             future.set_exception(RuntimeError("device disappeared"))
         elif not self.dead:
-            future.set_result(Request(self))
+            threading.Timer(self.delay, future.set_result, [Request(self)]).start()
         return SimpleNamespace(get_result=lambda timeout: future.result(timeout))
 
     def close(self):
@@ -101,6 +107,19 @@ def test_colour_comes_from_the_same_exposure_as_bgr(fake):
     assert fake.instances[0].config["main"]["format"] == "RGB888"
 
 
+def test_without_colour_the_stream_that_nobody_reads_carries_half_the_bytes(fake):
+    open_camera("picamera2").close()
+    config = fake.instances[0].config
+    assert config["main"] == config["lores"] == {"size": (640, 480), "format": "YUV420"}
+
+
+@pytest.mark.parametrize("size", [(641, 480), (640, 481)])
+def test_an_odd_size_is_refused_by_its_keys_before_the_camera_is_touched(fake, size):
+    with pytest.raises(ConfigError, match=r"source\.width and source\.height to even numbers"):
+        open_camera("picamera2", size=size)
+    assert fake.instances == []
+
+
 def test_old_captures_are_not_queued_and_size_and_rate_are_asked_for(fake):
     open_camera("picamera2:0", size=(320, 240), fps=15.0).close()
     config = fake.instances[0].config
@@ -119,6 +138,56 @@ def test_a_time_stamp_that_is_garbage_is_replaced_by_now(fake):
     before = time.monotonic()
     with open_camera("picamera2") as camera:
         assert before <= camera.read().time <= time.monotonic()
+
+
+def test_the_time_never_runs_backwards_whatever_the_sensor_stamps(fake):
+    offsets = iter([20_000_000, 5_000_000_000, 1 << 62, -(1 << 62), 10_000_000, 40_000_000])
+    fake.stamp = staticmethod(lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) - next(offsets))
+    with open_camera("picamera2") as camera:
+        times = [camera.read().time for _ in range(6)]
+    assert times == sorted(times)
+
+
+def test_a_sensor_that_freezes_is_lost_for_good(fake):
+    stamps = iter(range(0, 100, 1))
+    fake.stamp = staticmethod(lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) - 9_000_000_000 + next(stamps) * 10**9)
+    with open_camera("picamera2", limits=Limits(frozen=4.0)) as camera:
+        for _ in range(2):
+            camera.read()
+        fake.instances[0].frozen = True
+        numbers = []
+        with pytest.raises(CameraError, match=r"picamera2: one picture, the same in every bit, for 4\.0 s"):
+            numbers.extend(frame.number for frame in camera)
+        with pytest.raises(CameraError, match="the same in every bit"):
+            camera.read()
+    assert numbers == [2, 3, 4, 5]
+    assert fake.instances[0].released == 7
+    assert len(fake.instances) == 1
+
+
+def test_an_array_that_is_no_picture_ends_the_camera(fake):
+    with open_camera("picamera2") as camera:
+        camera.read()
+        fake.instances[0].cut = 600
+        for _ in range(2):
+            with pytest.raises(CameraError, match=r"garbage \(uint8 720x600\) where a picture was due"):
+                camera.read()
+    assert fake.instances[0].released == 2
+
+
+def test_a_camera_that_hangs_while_it_starts_is_given_up(fake):
+    fake.start_waits = threading.Event()
+    with pytest.raises(CameraError, match=r"picamera2: does not open within 0\.05 s.*start mien again"):
+        open_camera("picamera2", limits=Limits(opening=0.05))
+    fake.start_waits.set()
+
+
+def test_the_first_picture_may_take_longer_than_the_others(fake):
+    fake.delay = 0.1
+    with open_camera("picamera2", limits=Limits(opening=2.0, silent=0.02)) as camera:
+        assert camera.read().number == 0
+        with pytest.raises(CameraError, match=r"no picture for 0\.02 s"):
+            camera.read()
 
 
 def test_every_request_goes_back_to_the_camera_and_frames_are_counted(fake):
