@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import edge.opencv  # noqa: F401  # silences OpenCV
 from edge.camera.base import Camera, frame_of
+from edge.camera.garbage import find_fault
 from edge.errors import BadDataError, InputNotFoundError
 from edge.frame import Frame
 from edge.pictures import MAX_PIXELS
@@ -21,14 +22,18 @@ ASSUMED_FPS = 25.0
 EXACT = frozenset({".mp4", ".m4v", ".mov", ".avi"})
 """Containers that count their frames. Others tell a duration, which the sound may outlast the pictures by."""
 
+BROKEN_FRAMES = 250
+"""So many frames in a row that cannot be decoded are read over to find what lies behind them; more are the end."""
+
 SLACK_FRAMES, SLACK_SHARE, SLACK_SECONDS = 2, 0.02, 1.0
 
 
 class VideoCamera(Camera):
     """All frames of a video file.
 
-    A file that ends before its container says so delivers every frame that can be decoded and then raises
-    `BadDataError` with the number of the first one missing; after that it has ended.
+    Every frame that can be decoded is delivered, and times never run backwards, whatever the container says. Frames
+    that cannot be decoded leave a gap in `Frame.number`; what a decoder makes of half a frame is a frame. After the
+    last one a damaged file raises `BadDataError` once, with the number of the first frame broken or missing.
 
     Args:
         path: the file.
@@ -61,6 +66,8 @@ class VideoCamera(Camera):
             raise BadDataError(f"{path}: frames of {width:,} x {height:,} pixels are more than Mien takes into memory")
         self._number = 0
         self._time = -1.0 / self._fps
+        self._broken = 0
+        self._first_broken = 0
         self._ended = False
 
     @property
@@ -77,11 +84,11 @@ class VideoCamera(Camera):
         """The next frame.
 
         Raises:
-            BadDataError: the file broke off before this frame.
+            BadDataError: there is none, and the file broke off before its end or had broken frames.
         """
         if self._ended:
             return None
-        image = self._decode()
+        image = self._find_next()
         if image is None:
             self._ended = True
             self._check_complete()
@@ -91,13 +98,24 @@ class VideoCamera(Camera):
         self._number += 1
         return frame
 
+    def _find_next(self) -> NDArray[np.uint8] | None:
+        """The next picture behind frames that are broken; None at the end."""
+        for failed in range(BROKEN_FRAMES + 1):
+            image = self._decode()
+            if image is not None:
+                if failed and not self._broken:
+                    self._first_broken = self._number
+                self._broken += failed
+                self._number += failed
+                return image
+        return None
+
     def _decode(self) -> NDArray[np.uint8] | None:
         try:
             done, image = self._capture.read()
-        except cv2.error as error:
-            self._ended = True
-            raise BadDataError(f"{self.spec}: frame {self._number} cannot be decoded ({error.err})") from None
-        return image if done else None  # type: ignore[return-value]  # OpenCV's stubs widen uint8 to any number
+        except cv2.error:
+            return None
+        return image if done and not find_fault(image) else None  # type: ignore[return-value]  # OpenCV's stubs widen uint8 to any number
 
     def _media_time(self) -> float:
         told = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
@@ -120,6 +138,11 @@ class VideoCamera(Camera):
             raise BadDataError(
                 f"{self.spec}: breaks off at frame {self._number} of {self._promised} ({end:.1f} s); what came before "
                 "it was processed; copy the file again"
+            )
+        if self._broken:
+            raise BadDataError(
+                f"{self.spec}: {self._broken} of {self._number} frames cannot be decoded, the first of them frame "
+                f"{self._first_broken}; the others were processed; copy the file again"
             )
 
     def close(self) -> None:
