@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge import __version__, cli_classify
+from edge import __version__, cli_bench, cli_classify
 from edge.commandline import Parser, guarded, labels_argument
 from edge.errors import LabelsError, UsageError
 
@@ -61,6 +61,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     cli_classify.add_command(commands)
+    cli_bench.add_command(commands)
     _add_demo(commands)
     return parser
 

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min-face",
-        type=_fraction,
+        type=fraction,
         metavar="SHARE",
         help="the smallest face that is looked for, as a fraction of the picture's height (0.08)",
     )
@@ -81,7 +81,8 @@ def call(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
-def _fraction(text: str) -> float:
+def fraction(text: str) -> float:
+    """`--min-face SHARE` for argparse, which answers an `ArgumentTypeError` with 64."""
     try:
         value = float(text)
     except ValueError:

@@ -109,7 +109,10 @@ def test_the_daemon_loads_nothing_of_the_trainers():
     assert not loaded("import edge.daemon") & (HEAVY | {"trainer", "export"})
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["classify", "--help"], ["--version"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["run", "--help"], ["classify", "--help"], ["bench", "--help"], ["--version"], ["nonsense"]],
+)
 def test_help_loads_neither_numpy_nor_opencv(argv):
     held = loaded(f"from edge.cli import main; main({argv!r})")
     assert "edge" in held
