@@ -28,6 +28,7 @@ bench: $(VENV)/.dev  ## every figure that the README and docs quote; the model's
 	$(BIN)/python -m benchmarks.help_time
 	$(BIN)/python -m benchmarks.install_size
 	$(BIN)/python -m benchmarks.shipped_model
+	$(BIN)/python -m benchmarks.vision
 
 bench-clone:  ## README's two commands in a fresh clone with a fresh environment
 	$(PYTHON) -m benchmarks.fresh_clone
