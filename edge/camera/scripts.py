@@ -141,11 +141,19 @@ def _seats(stage: Stage, share: tuple[float, float] = _SEAT, breadth: float = 1.
     rng, items = stage.rng, []
     cells = _cells(stage.width * breadth, stage.height, stage.faces)
     for who, (sprite, (left, top, width, height)) in enumerate(zip(_cast(stage), cells, strict=True)):
-        side = max(1, round(min(width, height) * rng.uniform(*share)))
+        side = _side(min(width, height) * rng.uniform(*share))
         rim = side * (PATCH - 1) / 2  # so that the whole patch stays inside
         x, y = (at + rim + rng.random() * (room - side - 2 * rim) for at, room in ((left, width), (top, height)))
         items.append(Item(sprite, Box(round(x), round(y), side, side), who))
     return tuple(items)
+
+
+def _side(about: float) -> int:
+    """A face's side whose patch is wider by an even number of pixels, so that face and patch move as one."""
+    side = max(1, round(about))
+    while (round(side * PATCH) - side) % 2:
+        side += 1
+    return side
 
 
 def _moved(item: Item, x: float, y: float) -> Item:
@@ -233,7 +241,7 @@ def _cross(stage: Stage) -> Play:
         items = []
         for who, sprite in enumerate(cast):
             behind = who % 2 == 0
-            side = round(base * (0.92 if behind else 1.0))
+            side = _side(base * (0.92 if behind else 1.0))
             reach = (stage.width - PATCH * side) / 2
             x = stage.width / 2 + (reach if behind else -reach) * cos(2 * pi * (seconds + start) / 8.0) - side / 2
             y = high * (who // 2 + 0.5) - side / 2 - (0.1 * side if behind else 0.0)
@@ -247,7 +255,7 @@ def _pair(stage: Stage) -> Play:
     """A row of faces, cheek by cheek, each moving by a few pixels."""
     cast, faces = _cast(stage), max(1, stage.faces)
     step = min(stage.height * stage.rng.uniform(0.3, 0.4), stage.width / (faces + 0.5))
-    side = round(step / 1.2)
+    side = _side(step / 1.2)
     left, top = (stage.width - faces * step) / 2, (stage.height - side) / 2
     row = [Item(sprite, Box(round(left + who * step), round(top), side, side), who) for who, sprite in enumerate(cast)]
     sway = _sway(stage, 0.04 * side)

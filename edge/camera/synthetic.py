@@ -72,7 +72,9 @@ class SyntheticCamera(Camera):
         rooms = [draw_room(scene.background, chance, round(width * script.breadth), height) for chance in chances]
         self._gray_rooms: list[NDArray[np.uint8]] = [cv2.cvtColor(room, cv2.COLOR_BGR2GRAY) for room in rooms]  # type: ignore[misc]  # OpenCV's stubs widen uint8 to any number
         self._color_rooms = rooms if color else []
-        self._play = script.write(Stage(width, height, scene.faces, rng))
+        # Only the oldest script goes on with the first room's numbers, so that what was measured on it stays true.
+        chance = rng if scene.script == DEFAULT.script else np.random.default_rng((scene.seed, 3))
+        self._play = script.write(Stage(width, height, scene.faces, chance))
         self._noise = _noise_plane(scene)
 
     def people(self, number: int, seen: float = SEEN) -> dict[int, Box]:

@@ -1,5 +1,8 @@
 """The synthetic camera is deterministic, shows faces that Haar finds where it says, and fails when told to."""
 
+from itertools import pairwise
+
+import cv2
 import numpy as np
 import pytest
 
@@ -115,6 +118,55 @@ def test_it_delivers_garbage_when_told():
     assert bad.gray.std() > 60 > good.gray.std()
 
 
+def test_a_script_brings_its_own_number_of_faces_and_noise_and_what_is_said_goes_first():
+    assert (open_camera("synthetic").scene.faces, open_camera("synthetic").scene.noise) == (1, 0.0)
+    scene = open_camera("synthetic:script=enter,seed=2", size=(320, 240)).scene
+    assert (scene.faces, scene.noise, scene.size, scene.seed) == (3, 2.0, (320, 240), 2)
+    for spec in ("script=enter,faces=5,noise=0", "faces=5,noise=0,script=enter"):
+        scene = open_camera(f"synthetic:{spec}").scene
+        assert (scene.faces, scene.noise) == (5, 0.0)
+
+
+def test_a_face_counts_as_there_once_most_of_it_is_inside_the_frame():
+    camera = open_camera("synthetic:script=enter,faces=1")
+    shares = (0.05, 0.5, 0.7, 1.0)
+    first = [next(n for n in range(300) if camera.people(n, seen=share)) for share in shares]
+    assert first == sorted(set(first))
+    half, most = (camera.people(number, seen=0)[0] for number in first[1:3])
+    assert half.x + half.width == pytest.approx(0.5 * half.width, abs=20)
+    assert most.x + most.width == pytest.approx(0.7 * most.width, abs=20)
+    assert camera.truth(first[2]) == [most]
+    assert camera.truth(first[2] - 1) == []
+
+
+def test_noise_is_another_in_every_frame_and_as_strong_as_asked():
+    frames = [frame.gray.astype(float) for frame in open_camera("synthetic:script=empty,seconds=0.2,noise=3")]
+    for before, after in pairwise(frames):
+        assert (after - before).std() == pytest.approx(3 * 2**0.5, rel=0.05)
+        assert abs((after - before).mean()) < 0.05
+
+
+@pytest.mark.parametrize("noise", [0, 2])
+def test_flicker_lifts_and_lowers_the_whole_picture(noise):
+    means = [f.gray.mean() for f in open_camera(f"synthetic:script=empty,seconds=15,fps=4,noise={noise},flicker=6")]
+    assert 8 <= max(means) - min(means) <= 12.5
+    assert open_camera("synthetic:script=empty,noise=0,seconds=1").read().gray.mean() == pytest.approx(
+        means[0], abs=0.1
+    )
+
+
+def test_people_are_where_they_are_whatever_is_behind_them():
+    rooms = [open_camera(f"synthetic:script=still,background={kind}") for kind in ("plain", "textured", "photo")]
+    assert all(room.people(0) == rooms[0].people(0) for room in rooms)
+    assert not np.array_equal(rooms[1].read().gray, rooms[2].read().gray)
+
+
+def test_colour_frames_flicker_and_are_noisy_too():
+    camera = open_camera("synthetic:script=sit,flicker=5,fps=5,seconds=5,faces=2", color=True)
+    for frame in camera:
+        assert np.abs(cv2.cvtColor(frame.color, cv2.COLOR_BGR2GRAY).astype(int) - frame.gray).max() <= 4
+
+
 def test_an_unknown_option_is_named_with_those_there_are():
     with pytest.raises(UsageError, match=r"no option 'people'; it has seconds, faces, .*garbage_at"):
         open_camera("synthetic:people=2")
@@ -133,6 +185,11 @@ def test_an_unknown_option_is_named_with_those_there_are():
         "realtime=yes",
         "die_at=",
         "seed=-1",
+        "script=stampede",
+        "noise=-1",
+        "noise=nan",
+        "flicker=loud",
+        "background=beach",
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_with_what_was_expected(option):
