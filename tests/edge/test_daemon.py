@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from edge.camera.live import LiveCamera, Reconnect
 from edge.camera.synthetic import SyntheticCamera, parse_scene
 from edge.cli import main
 from edge.errors import CameraError
+from edge.frame import Box
 from edge.labels import FER2013_LABELS
 from edge.pipeline import Vision
 from edge.progress import CLEAR
@@ -159,6 +161,68 @@ def test_a_damaged_picture_in_a_folder_is_named_and_the_others_are_read(tmp_path
     assert "4.png" in said
 
 
+def test_a_camera_that_hangs_askew_and_sees_too_much_tells_boxes_in_the_upright_whole(tmp_path, monkeypatch):
+    photo = cv2.imread(str(ROOT / "edge/samples/astronaut.png"))  # a face at 177, 66 with a side of 95
+    askew = cv2.rotate(cv2.flip(photo, 1), cv2.ROTATE_90_COUNTERCLOCKWISE)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(6):
+        cv2.imwrite(str(folder / f"{number}.png"), askew)
+    for key, value in {"ROTATE": "90", "FLIP": "horizontal", "REGION": "0.25,0.05,0.501,0.501", "FPS": "10"}.items():
+        monkeypatch.setenv(f"MIEN_SOURCE_{key}", value)
+    log, shown = tmp_path / "events", tmp_path / "shown.mp4"
+    assert run("--source", folder, "--log", log, "--annotate", shown) == 0
+    events = logged(log)
+    assert [event["type"] for event in events] == ["appeared", "gone"]
+    for event in events:
+        assert event["frame"] == [512, 512]
+        assert Box(*event["box"]).iou(Box(177, 66, 95, 95)) > 0.7
+    drawn = cv2.VideoCapture(str(shown))
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    assert abs(drawn.read()[1].shape[0] / drawn.read()[1].shape[1] - 1) < 0.05
+
+
+def test_behind_broken_frames_a_video_is_read_on(tmp_path, capsys):
+    path = tmp_path / "party.mp4"
+    scene = parse_scene(f"{SCENE},seconds=3,faces=1")
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), scene.fps, scene.size)
+    for frame in SyntheticCamera(scene=scene, color=True):
+        writer.write(frame.color)
+    writer.release()
+    data = bytearray(path.read_bytes())
+    start, end = int(len(data) * 0.5), int(len(data) * 0.6)
+    data[start:end] = bytes(end - start)
+    path.write_bytes(data)
+    assert run("--source", path, "--log", tmp_path / "events") == 65
+    said = capsys.readouterr().err
+    broken, of = map(int, re.search(r"(\d+) of (\d+) frames cannot be decoded", said).groups())
+    assert f"mien: {of - broken} frames, 0 skipped" in said
+    assert 1 <= broken < 10
+    assert of == 30
+
+
+def test_pictures_of_every_size_and_kind_are_bad_or_fine_but_never_a_crash(tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    pictures = {
+        "1x1": np.zeros((1, 1, 3), np.uint8),
+        "one row": np.zeros((1, 300), np.uint8),
+        "one column": np.zeros((300, 1), np.uint8),
+        "black": np.zeros((120, 160, 3), np.uint8),
+        "white": np.full((120, 160, 3), 255, np.uint8),
+        "grey": rng.integers(0, 256, (121, 161), np.uint8),
+        "four channels": rng.integers(0, 256, (120, 160, 4), np.uint8),
+        "16 bit": rng.integers(0, 65536, (120, 160, 3), np.uint16),
+        "12 megapixels": cv2.resize(rng.integers(0, 256, (30, 40, 3), np.uint8), (4000, 3000)),
+    }
+    for number, picture in enumerate(pictures.values()):
+        cv2.imwrite(str(folder / f"{number}.png"), picture)
+    assert run("--source", folder, "--log", tmp_path / "events", "--annotate", tmp_path / "shown") == 0
+    assert f"mien: {len(pictures)} frames" in capsys.readouterr().err
+    assert len(list((tmp_path / "shown").iterdir())) == len(pictures)
+
+
 def test_a_file_at_the_pace_of_life_takes_its_time(tmp_path):
     began = time.monotonic()
     assert run("--source", f"synthetic:{SCENE},seconds=0.9", "--pace", "realtime", "--log", tmp_path / "events") == 0
@@ -276,6 +340,19 @@ def test_a_lost_camera_whose_driver_hangs_is_given_up_all_the_same(monkeypatch, 
     monkeypatch.setattr(edge.daemon, "open_camera", lambda *_, **__: LostCamera([0], hangs=True))
     assert run("--source", "rtsp://cam/") == 69
     assert "cam: no picture for 60 s" in capsys.readouterr().err
+
+
+def test_a_camera_that_freezes_ends_the_run_with_69(monkeypatch, capsys, tmp_path):
+    picture = np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
+    slow = SimpleNamespace(
+        grab=lambda: time.sleep(0.02) or True, retrieve=lambda: (True, picture.copy()), release=lambda: None
+    )
+    monkeypatch.setattr(
+        edge.daemon, "open_camera", lambda spec, **told: LiveCamera(spec, lambda: slow, limits=told["limits"])
+    )
+    monkeypatch.setenv("MIEN_SOURCE_FROZEN", "0.3")
+    assert run("--source", "v4l2:0", "--log", tmp_path / "events") == 69
+    assert "v4l2:0: one picture, the same in every bit, for 0.3 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
