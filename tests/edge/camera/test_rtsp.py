@@ -182,3 +182,9 @@ def test_a_camera_that_is_switched_off_is_given_up_at_the_limit(camera):
         camera.close()
         lost = read_until(opened, lambda got: type(got) is CameraError)
     assert re.match(r"rtsp://127\.0\.0\.1:\d+/live: (cannot be reached|no picture|the camera stopped)", str(lost))
+
+
+@pytest.mark.parametrize(("asked", "used"), [(2.0, 60.0), (90.0, 90.0), (0.0, 0.0)])
+def test_a_stream_may_stand_still_for_longer_than_a_sensor(camera, asked, used):
+    with open_rtsp(f"rtsp://127.0.0.1:{camera.port}/live", limits=Limits(frozen=asked)) as opened:
+        assert opened.limits.frozen == used
