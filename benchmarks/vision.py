@@ -2,13 +2,15 @@
 
 python -m benchmarks.vision [--frames N] [--only NAME] [--write docs/vision.md]
 
-The scenes are made from the sample photos. A clip of real people is looked at too where $MIEN_CLIP names one; its
-faces are judged where benchmarks/clip_faces.json holds them. Ends with 1 where a figure falls short.
+The scenes are made from the sample photos. A clip of real people is looked at too where $MIEN_CLIP names one, and
+judged by benchmarks/clip_faces.json where it is the one that was labelled. Ends with 1 where a figure falls short.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -70,8 +72,13 @@ def scenes() -> dict[str, str]:
 def look_at(name: str, spec: str, frames: int) -> dict[str, Any]:
     """What `mien bench` tells of a scene."""
     config = load_config(None, environ={}, overrides={"source.spec": spec}, default_path=Path(os.devnull))
-    truth = read_truth(CLIP_FACES) if name == CLIP_NAME and CLIP_FACES.is_file() else None
+    truth = read_truth(CLIP_FACES) if name == CLIP_NAME and _is_labelled(CLIP) else None
     return summarize(measure(config, count=frames, truth=truth), config)
+
+
+def _is_labelled(clip: Path) -> bool:
+    known = json.loads(CLIP_FACES.read_text(encoding="utf-8")) if CLIP_FACES.is_file() else {}
+    return bool(hashlib.sha256(clip.read_bytes()).hexdigest() == known.get("sha256"))
 
 
 def row(name: str, told: Mapping[str, Any]) -> list[str]:

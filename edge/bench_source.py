@@ -86,8 +86,8 @@ def read_truth(path: Path) -> dict[int, Truth]:
 
     Args:
         path: JSON such as `{"frames": {"0": [{"box": [x, y, width, height]}], "12": []}}`. A frame that is not named
-            is not labelled; one with an empty list has no face. A face with `"doubtful": true` may be found or not.
-            Other keys are for people.
+            is not labelled; one with an empty list has no face. A face with `"frontal": false`, turned away or hidden,
+            may be found or not. Other keys are for people.
 
     Returns:
         Frame number -> its faces.
@@ -178,5 +178,5 @@ def _faces(faces: object, where: str) -> Truth:
             raise BadDataError(f'{where}, face {index}: expected {{"box": [x, y, width, height]}} in whole pixels')
         if box[2] <= 0 or box[3] <= 0:
             raise BadDataError(f"{where}, face {index}: {box} is empty; width and height are above 0")
-        known[face.get("doubtful") is True].append(Box(*box))
+        known[face.get("frontal") is False].append(Box(*box))
     return Truth(*known)

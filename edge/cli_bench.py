@@ -32,8 +32,8 @@ what is told:
                                 which overlap with no face by at least 0.3, or with one that has a box already
 
 A truth file is JSON, with boxes in pixels as x, y, width, height. Frames that it does not name are not judged by it; a
-face with "doubtful": true may be found or not:
-  {"frames": {"0": [{"box": [212, 96, 118, 118]}], "10": [], "20": [{"box": [0, 80, 60, 90], "doubtful": true}]}}
+face with "frontal": false, such as one that is turned away, may be found or not:
+  {"frames": {"0": [{"box": [212, 96, 118, 118]}], "10": [], "20": [{"box": [0, 80, 60, 90], "frontal": false}]}}
 
 examples:
   mien bench

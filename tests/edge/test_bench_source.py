@@ -102,7 +102,10 @@ def test_labels_are_read(tmp_path):
             {
                 "by": "hand",
                 "frames": {
-                    "0": [{"box": [1, 2, 30, 40]}, {"box": [50, 2, 9, 9], "doubtful": True, "why": "turned away"}],
+                    "0": [
+                        {"box": [1, 2, 30, 40], "frontal": True},
+                        {"box": [50, 2, 9, 9], "frontal": False, "why": "turned away"},
+                    ],
                     "12": [],
                 },
             }
