@@ -5,6 +5,8 @@ The method is Viola and Jones, "Rapid object detection using a boosted cascade o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 import edge.opencv  # noqa: F401  # silences OpenCV
 from edge.errors import BadDataError, InputNotFoundError, UnavailableError
 from edge.frame import Box
+from edge.pyramid import Pyramid
 
 CASCADE_NAME = "haarcascade_frontalface_default.xml"
 OURS = Path(__file__).parent / "models" / CASCADE_NAME
@@ -22,6 +25,19 @@ DEBIAN = Path("/usr/share/opencv4/haarcascades") / CASCADE_NAME
 
 SMALLEST = 24
 """Side in pixels of the window that the cascade was trained on; it finds no smaller face."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What Haar took for a face.
+
+    Attributes:
+        box: where.
+        support: how many of the positions and sizes that were tried there speak for it.
+    """
+
+    box: Box
+    support: int
 
 
 def find_cascade(given: Path | None = None) -> Path:
@@ -54,6 +70,10 @@ class Detector:
         min_neighbors: how many overlapping hits make a face; more means fewer false ones.
         min_face: the smallest face to be found, as a fraction of the picture's height.
 
+    Attributes:
+        cascade: OpenCV's classifier; all searching goes through its `detectMultiScale`.
+        path: the XML it came from.
+
     Raises:
         InputNotFoundError: the cascade is not there.
         BadDataError: the file is no cascade.
@@ -77,8 +97,8 @@ class Detector:
             )
         path = find_cascade(cascade)
         try:
-            self._cascade = cv2.CascadeClassifier(str(path))
-            broken = self._cascade.empty()
+            self.cascade = cv2.CascadeClassifier(str(path))
+            broken = self.cascade.empty()
         except (cv2.error, SystemError):
             broken = True
         if broken:
@@ -101,7 +121,61 @@ class Detector:
         if min(height, width) < SMALLEST:
             return []
         side = max(SMALLEST, round(self.min_face * height))
-        found = self._cascade.detectMultiScale(
+        found = self.cascade.detectMultiScale(
             gray, scaleFactor=self.scale_factor, minNeighbors=self.min_neighbors, minSize=(side, side)
         )
         return sorted((Box(*map(int, box)) for box in found), key=Box.as_tuple)
+
+    def search(
+        self,
+        pyramid: Pyramid,
+        region: Box,
+        *,
+        scale: float,
+        smallest: int,
+        largest: int,
+        step: float,
+        neighbors: int,
+        without: Sequence[Box] = (),
+    ) -> list[Hit]:
+        """Find faces of known sizes in a part of a picture, at another resolution.
+
+        Args:
+            pyramid: the picture.
+            region: where to look; what reaches over the picture's edge is left out.
+            scale: pixels searched per pixel of the picture. A face that is more than 48 px wide there is searched at
+                every second pixel of its size and a smaller one at every fourth, as OpenCV has it, so a larger scale
+                finds more and takes longer.
+            smallest: side in pixels of the smallest face.
+            largest: of the largest.
+            step: between two sizes, above 1.
+            neighbors: how many overlapping hits make a face.
+            without: faces that are known already. They are painted over, as nothing costs Haar more than a face.
+
+        Returns:
+            Them in the picture's pixels, their boxes square, in no order.
+        """
+        width, height = pyramid.size
+        x0, y0 = max(0, region.x), max(0, region.y)
+        x1, y1 = min(width, region.x + region.width), min(height, region.y + region.height)
+        low, high = max(SMALLEST, round(smallest * scale)), round(largest * scale)
+        if min(x1 - x0, y1 - y0) * scale < low or high < low:
+            return []
+        piece = pyramid.piece(Box(x0, y0, x1 - x0, y1 - y0), scale)
+        if without:
+            piece = piece.copy()  # it may be the frame itself
+        for box in without:
+            left, top = (max(0, round((at - start) * scale)) for at, start in ((box.x, x0), (box.y, y0)))
+            right, bottom = round((box.x + box.width - x0) * scale), round((box.y + box.height - y0) * scale)
+            if left < right and top < bottom:
+                piece[top:bottom, left:right] = (
+                    piece[top:bottom, left:right].mean() if piece[top:bottom, left:right].size else 0
+                )
+        found, supports = self.cascade.detectMultiScale2(
+            piece, scaleFactor=step, minNeighbors=neighbors, minSize=(low, low), maxSize=(high, high)
+        )
+        hits = []
+        for (x, y, side, _), support in zip(found, supports, strict=True):
+            wide = round(side / scale)
+            hits.append(Hit(Box(x0 + round(x / scale), y0 + round(y / scale), wide, wide), int(support)))
+        return hits

@@ -24,6 +24,21 @@ class Box:
         """Pixels inside."""
         return self.width * self.height
 
+    @property
+    def middle(self) -> tuple[float, float]:
+        """`(x, y)` in pixels."""
+        return (self.x + self.width / 2, self.y + self.height / 2)
+
+    def moved_to(self, x: float, y: float) -> Box:
+        """The same box with its middle elsewhere."""
+        return Box(round(x - self.width / 2), round(y - self.height / 2), self.width, self.height)
+
+    def within(self, width: int, height: int) -> Box:
+        """The part of it that lies in a picture; without any width or height where none does."""
+        left, top = max(0, self.x), max(0, self.y)
+        right, bottom = min(width, self.x + self.width), min(height, self.y + self.height)
+        return Box(left, top, max(0, right - left), max(0, bottom - top))
+
     def iou(self, other: Box) -> float:
         """Intersection over union, 0.0 (apart) to 1.0 (the same)."""
         wide = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)

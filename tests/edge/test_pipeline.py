@@ -1,24 +1,27 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from edge.events import Reporter
-from edge.frame import Box, Frame
+from edge.frame import Box, Face, Frame
 from edge.pipeline import Vision
 from edge.smoothing import Smoother
-from edge.tracker import Tracker
 
 LABELS = ("happy", "sad")
-FACE = Box(10, 10, 40, 40)
+FACE = Face(Box(10, 10, 40, 40), 1)
+MISSED = replace(FACE, seen=False)
 
 
-class ScriptedDetector:
-    def __init__(self, *found):
-        self.found = iter(found)
+class ScriptedTracker:
+    """Says what it was told to, frame after frame."""
 
-    def detect(self, gray):
-        return list(next(self.found))
+    def __init__(self, *said):
+        self.said = iter(said)
+
+    def update(self, frame):
+        return next(self.said)
 
 
 class ScriptedModel:
@@ -33,7 +36,7 @@ class ScriptedModel:
         return np.float32([0.9, 0.1])
 
 
-def vision_of(model, *found, patience=1.0):
+def vision_of(model, *said):
     reporter = Reporter(
         device="kitchen",
         labels=LABELS,
@@ -43,8 +46,7 @@ def vision_of(model, *found, patience=1.0):
         now=lambda _: datetime(2026, 11, 21, tzinfo=UTC),
         clock_synced=lambda: True,
     )
-    tracker = Tracker(ScriptedDetector(*found), confirm=0.0, patience=patience)
-    return Vision(tracker, model, Smoother(LABELS, {}), reporter)
+    return Vision(ScriptedTracker(*said), model, Smoother(LABELS, {}), reporter)
 
 
 def frame(number, *, color=False):
@@ -53,10 +55,10 @@ def frame(number, *, color=False):
 
 
 def test_a_frame_tells_of_faces_their_expressions_and_what_is_new():
-    vision = vision_of(ScriptedModel(), [FACE], [FACE], [])
+    vision = vision_of(ScriptedModel(), [FACE], [FACE])
     first, second = vision.look(frame(0)), vision.look(frame(1))
     ((face, reading),) = first.faces
-    assert (face.track, face.box, reading.expression) == (1, FACE, "happy")
+    assert (face, reading.expression) == (FACE, "happy")
     assert [event.type for event in first.events] == ["appeared"]
     assert second.events == []
     assert [event.type for event in vision.finish()] == ["gone"]
@@ -64,19 +66,18 @@ def test_a_frame_tells_of_faces_their_expressions_and_what_is_new():
 
 def test_a_face_that_is_missed_is_held_and_not_read_anew():
     model = ScriptedModel()
-    vision = vision_of(model, [FACE], [], [])
+    vision = vision_of(model, [FACE], [MISSED])
     vision.look(frame(0))
     held = vision.look(frame(1))
     ((face, reading),) = held.faces
-    assert (face.seen, face.box, reading.expression) == (False, FACE, "happy")
+    assert (face, reading.expression) == (MISSED, "happy")
     assert len(model.asked) == 1
 
 
 def test_a_face_that_is_gone_is_forgotten():
-    vision = vision_of(ScriptedModel(), [FACE], [], [], patience=0.1)
+    vision = vision_of(ScriptedModel(), [FACE], [])
     vision.look(frame(0))
-    vision.look(frame(1))
-    gone = vision.look(frame(2))
+    gone = vision.look(frame(1))
     assert gone.faces == []
     assert [event.type for event in gone.events] == ["gone"]
     assert vision.finish() == []

@@ -1,3 +1,5 @@
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -5,108 +7,254 @@ import numpy as np
 import pytest
 
 import edge
-from edge.detector import Detector
+from edge.camera.scene import parse_scene
+from edge.camera.synthetic import SyntheticCamera
+from edge.detector import Detector, Hit
 from edge.frame import Box, Face, Frame
-from edge.tracker import Tracker, associate
+from edge.tracker import Tracker
 
 SAMPLES = Path(edge.__file__).parent / "samples"
-LEFT = Box(40, 40, 100, 100)
-RIGHT = Box(400, 40, 100, 100)
+FPS = 30.0
+LEFT, RIGHT = Box(40, 40, 100, 100), Box(400, 40, 100, 100)
 
 
-class Scripted:
-    """A detector that finds what it was told to, frame after frame."""
+@dataclass
+class Haar:
+    """Finds what stands in the current frame, wherever it is asked to look, unless the frame is one that it misses."""
 
-    def __init__(self, *found):
-        self.found = iter(found)
+    faces: dict[str, Box] = field(default_factory=dict)
+    blind: bool = False
+    min_face: float = 0.08
+    scale_factor: float = 1.1
 
-    def detect(self, gray):
-        return list(next(self.found))
+    def search(self, pyramid, region, *, smallest, largest, **_):
+        def is_seen(box: Box) -> bool:
+            inside = box.within(*pyramid.size).area == box.area
+            around = region.x <= box.x and region.x + region.width >= box.x + box.width
+            around = around and region.y <= box.y and region.y + region.height >= box.y + box.height
+            return inside and around and smallest <= box.width <= largest
+
+        return [] if self.blind else [Hit(box, 10) for box in self.faces.values() if is_seen(box)]
+
+
+def paint(faces: dict[str, Box], size=(640, 360)) -> np.ndarray:
+    """A frame in which each name has a face of its own, the later ones in front."""
+    image = np.full(size[::-1], 120, np.uint8)
+    for name, box in faces.items():
+        texture = np.random.default_rng(sum(map(ord, name))).integers(0, 256, (5, 5), np.uint8)
+        seen = box.within(*size)
+        face = cv2.resize(texture, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
+        image[seen.y : seen.y + seen.height, seen.x : seen.x + seen.width] = face[
+            seen.y - box.y : seen.y - box.y + seen.height, seen.x - box.x : seen.x - box.x + seen.width
+        ]
+    return image
+
+
+def follow(*script, fps=FPS, blind=(), **options) -> list[list[Face]]:
+    """What a tracker says of a script of frames, each a dict of name -> box."""
+    haar = Haar()
+    tracker = Tracker(haar, **options)
+    said = []
+    for number, faces in enumerate(script):
+        haar.faces, haar.blind = faces, number in blind
+        said.append(tracker.update(Frame(paint(faces), number / fps, number)))
+    return said
 
 
 def moved(box: Box, dx: int, dy: int = 0) -> Box:
     return Box(box.x + dx, box.y + dy, box.width, box.height)
 
 
-def follow(*found, fps=10.0, confirm=0.1, patience=1.0) -> list[list[Face]]:
-    tracker = Tracker(Scripted(*found), confirm=confirm, patience=patience)
-    gray = np.zeros((360, 640), np.uint8)
-    return [tracker.update(Frame(gray, number / fps, number)) for number in range(len(found))]
-
-
 def numbers(frames: list[list[Face]]) -> list[list[int]]:
     return [[face.track for face in faces] for faces in frames]
 
 
+def play(spec: str) -> tuple[list[dict[int, Box]], list[list[Face]]]:
+    """Who is where in every frame of a synthetic scene, and what the tracker says, with the real Haar."""
+    camera = SyntheticCamera(spec, parse_scene(spec.partition(":")[2]))
+    tracker = Tracker(Detector())
+    people, said = [], []
+    for frame in camera:
+        people.append(camera.people(frame.number))
+        said.append(tracker.update(frame))
+    return people, said
+
+
+def tracks_of(people: list[dict[int, Box]], said: list[list[Face]]) -> dict[int, set[int]]:
+    """The numbers that each person had while he was seen."""
+    had: dict[int, set[int]] = {who: set() for frame in people for who in frame}
+    for present, faces in zip(people, said, strict=True):
+        for who, box in present.items():
+            had[who] |= {face.track for face in faces if face.seen and face.box.iou(box) >= 0.4}
+    return had
+
+
+def delay(people: list[dict[int, Box]], said: list[list[Face]], who: int) -> int:
+    """Frames from when somebody is to be seen until he is."""
+    first = next(number for number, present in enumerate(people) if who in present)
+    for number in range(first, len(people)):
+        box = people[number].get(who)
+        if box is not None and any(face.box.iou(box) >= 0.4 for face in said[number]):
+            return number - first
+    pytest.fail(f"{who} is never seen")
+
+
 def test_a_face_is_believed_once_it_has_been_found_for_a_while():
-    assert numbers(follow([LEFT], [LEFT], [LEFT], confirm=0.2)) == [[], [], [1]]
+    assert numbers(follow(*[{"a": LEFT}] * 8, confirm=0.2, fps=10)) == [[], [], *[[1]] * 6]
 
 
 @pytest.mark.parametrize("fps", [5.0, 10.0, 25.0, 30.0, 29.97])
 def test_belief_takes_seconds_and_not_frames(fps):
-    frames = follow(*[[LEFT]] * 40, fps=fps, confirm=0.2)
+    frames = follow(*[{"a": LEFT}] * 40, fps=fps, confirm=0.2)
     first = next(number for number, faces in enumerate(frames) if faces)
     assert first == int(np.ceil(0.2 * fps - 1e-6))
 
 
 def test_without_confirmation_the_first_sight_is_believed():
-    assert numbers(follow([LEFT], confirm=0.0)) == [[1]]
+    assert numbers(follow({"a": LEFT}, confirm=0.0)) == [[1]]
 
 
 def test_a_flicker_is_never_a_face():
-    assert numbers(follow([LEFT], [], [LEFT], [], [LEFT], [])) == [[]] * 6
+    frames = follow(*[{"a": LEFT}] * 20, blind=range(1, 20, 2), confirm=0.1)
+    assert numbers(frames) == [[]] * 20
 
 
-def test_a_face_that_moves_keeps_its_number():
-    frames = follow(*[[moved(LEFT, 30 * step)] for step in range(8)])
-    assert numbers(frames)[1:] == [[1]] * 7
-    assert frames[-1][0].box == moved(LEFT, 210)
+def test_a_face_that_moves_keeps_its_number_and_its_box_comes_along():
+    boxes = [moved(LEFT, 12 * step, 3 * step) for step in range(30)]
+    frames = follow(*[{"a": box} for box in boxes])
+    assert all(tracks == [1] for tracks in numbers(frames)[3:])
+    assert all(faces[0].box.iou(box) > 0.8 for faces, box in zip(frames[3:], boxes[3:], strict=True))
 
 
-def test_faces_keep_their_numbers_whatever_the_order_they_are_found_in():
-    frames = follow([LEFT, RIGHT], [LEFT, RIGHT], [RIGHT, LEFT])
-    assert [[(face.track, face.box) for face in faces] for faces in frames[1:]] == [[(1, LEFT), (2, RIGHT)]] * 2
+def test_a_face_that_haar_misses_for_a_moment_is_recognised_by_its_looks():
+    boxes = [moved(LEFT, 6 * step) for step in range(30)]
+    frames = follow(*[{"a": box} for box in boxes], blind=range(10, 25))
+    assert all(face.seen and face.box.iou(box) > 0.8 for (face,), box in zip(frames[3:], boxes[3:], strict=True))
 
 
-def test_a_face_missed_for_a_moment_stays_where_it_was_seen():
-    frames = follow([LEFT], [LEFT], [], [], [moved(LEFT, 10)])
-    assert numbers(frames)[1:] == [[1]] * 4
-    assert [faces[0].seen for faces in frames[1:]] == [True, False, False, True]
-    assert frames[3][0].box == LEFT
+def test_looks_alone_are_not_believed_for_longer_than_patience():
+    frames = follow(*[{"a": LEFT}] * 60, blind=range(10, 60), patience=0.5)
+    gone = next(number for number, faces in enumerate(frames) if number > 3 and not faces)
+    assert gone == pytest.approx(10 + 0.5 * FPS, abs=0.2 * FPS + 1)
 
 
-def test_a_face_missed_for_longer_than_patience_is_gone():
-    frames = follow([LEFT], [LEFT], *[[]] * 4, patience=0.3)
-    assert numbers(frames) == [[], [1], [1], [1], [1], []]
+def test_a_face_that_is_gone_stays_where_it_was_seen_until_patience_ends():
+    frames = follow(*[{"a": LEFT}] * 10, *[{}] * 20, patience=0.3)
+    assert numbers(frames) == [[]] * 3 + [[1]] * 16 + [[]] * 11
+    assert {(face.seen, face.box) for faces in frames[10:] for face in faces} == {(False, LEFT)}
+
+
+def test_who_walks_out_of_the_picture_is_gone_at_once():
+    out = [{"a": moved(LEFT, -8 * step)} for step in range(40)]
+    frames = follow(*[{"a": LEFT}] * 10, *out, patience=2.0)
+    last = max(number for number, faces in enumerate(frames) if faces)
+    cannot_be_found_from = 10 + 40 // 8
+    assert last <= cannot_be_found_from + 6
 
 
 def test_a_number_is_never_used_again():
-    frames = follow([LEFT], [LEFT], [], [], [LEFT], [LEFT], patience=0.1)
-    assert numbers(frames) == [[], [1], [1], [], [], [2]]
+    frames = follow(*[{"a": LEFT}] * 6, *[{}] * 10, *[{"a": LEFT}] * 20, patience=0.1)
+    assert {track for tracks in numbers(frames) for track in tracks} == {1, 2}
+    assert [2] in numbers(frames)[16:]
 
 
 def test_a_source_slower_than_patience_still_has_faces():
-    assert numbers(follow(*[[LEFT]] * 4, fps=0.5)) == [[], [1], [1], [1]]
+    assert numbers(follow(*[{"a": LEFT}] * 4, fps=0.5)) == [[], [1], [1], [1]]
 
 
-def test_faces_far_apart_are_two():
-    assert numbers(follow([LEFT], [LEFT], [RIGHT], [RIGHT]))[3] == [1, 2]
+def test_who_stands_hidden_behind_another_comes_out_with_the_same_number():
+    there = [{"behind": moved(LEFT, 12 * step), "front": Box(250, 40, 110, 110)} for step in range(40)]
+    hidden = {number for number, faces in enumerate(there) if faces["behind"].iou(faces["front"]) > 0.3}
+    script = [
+        {name: box for name, box in faces.items() if name == "front" or number not in hidden}
+        for number, faces in enumerate(there)
+    ]
+    frames = follow(*script)
+    assert {face.track for face in frames[5]} == {face.track for face in frames[-1]} == {1, 2}
+    behind = [face.track for face in frames[5] if face.box.iou(script[5]["behind"]) > 0.5]
+    after = [face.track for face in frames[-1] if face.box.iou(script[-1]["behind"]) > 0.5]
+    assert behind == after
 
 
-def test_the_best_overlap_is_paired_first():
-    near, nearer = moved(LEFT, 20), moved(LEFT, 5)
-    assert associate([LEFT], [near, nearer]) == {0: 1}
-    assert associate([LEFT, near], [nearer, moved(near, 30)]) == {0: 0, 1: 1}
+def test_of_too_many_faces_the_largest_are_followed():
+    faces = {str(size): Box(60 * number, 40, size, size) for number, size in enumerate((40, 44, 50, 54, 58))}
+    frames = follow(*[faces] * 20, most=2)
+    assert sorted(face.box.width for face in frames[-1]) == [54, 58]
+    assert all(len(said) <= 2 for said in frames)
 
 
-def test_boxes_that_hardly_touch_are_not_paired():
-    assert associate([LEFT], [moved(LEFT, 60)]) == {}
-    assert associate([], [LEFT]) == {}
+def test_a_clock_that_jumps_back_stops_nothing():
+    haar, said = Haar({"a": LEFT}), []
+    tracker = Tracker(haar)
+    for number, time in enumerate([0.0, 0.1, 0.2, 0.3, -100.0, -99.9, -99.8, -99.7, -99.6]):
+        haar.faces = {"a": LEFT} if number < 5 else {"a": LEFT, "b": RIGHT}
+        said.append(tracker.update(Frame(paint(haar.faces), time, number)))
+    assert numbers(said)[3] == [1]
+    assert numbers(said)[-1] == [1, 2]
+
+
+def test_a_frame_of_another_size_is_another_scene():
+    haar = Haar({"a": LEFT})
+    tracker = Tracker(haar, confirm=0.0)
+    assert numbers([tracker.update(Frame(paint(haar.faces), 0.0, 0))]) == [[1]]
+    haar.faces = {"a": moved(RIGHT, 200)}
+    assert numbers([tracker.update(Frame(paint(haar.faces, (800, 600)), 0.1, 1))]) == [[2]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (23, 23), (24, 24)])
+def test_frames_too_small_for_a_face_have_none(shape):
+    tracker = Tracker(Detector())
+    assert [tracker.update(Frame(np.full(shape, 77, np.uint8), number / 30, number)) for number in range(3)] == [[]] * 3
+
+
+def test_the_region_of_a_frame_changes_nothing_about_the_smallest_face():
+    haar = Haar({"a": Box(20, 20, 40, 40)}, min_face=0.1)
+    image = paint(haar.faces, (200, 100))
+    whole = Tracker(haar, confirm=0.0).update(Frame(image, 0.0, 0, whole=(800, 600)))
+    alone = Tracker(haar, confirm=0.0).update(Frame(image, 0.0, 0))
+    assert whole == []  # 40 pixels are less than a tenth of 600
+    assert [face.box for face in alone] == [Box(20, 20, 40, 40)]
+
+
+@pytest.mark.parametrize("script", ["enter", "sit", "pan", "busy"])
+def test_whoever_comes_is_noticed_within_half_a_second(script):
+    people, said = play(f"synthetic:script={script},seconds=6")
+    late = {who: delay(people, said, who) / FPS for who in {who for present in people for who in present}}
+    assert all(seconds <= 0.5 for seconds in late.values()), late
+
+
+@pytest.mark.parametrize(("script", "faces"), [("still", 2), ("pair", 2), ("cross", 2), ("enter", 3)])
+def test_everybody_keeps_one_number_of_his_own(script, faces):
+    people, said = play(f"synthetic:script={script},seconds=7")
+    had = tracks_of(people, said)
+    assert len(had) == faces
+    assert all(len(tracks) == 1 for tracks in had.values()), had
+    assert len(set.union(*had.values())) == faces
+
+
+def test_nobody_in_another_scene_is_who_stood_there_before():
+    people, said = play("synthetic:script=cut,seconds=6")
+    false = [
+        face
+        for present, faces in zip(people, said, strict=True)
+        for face in faces
+        if not any(face.box.iou(box) > 0.3 for box in present.values())
+    ]
+    assert not false
+
+
+def test_whoever_leaves_is_gone_within_patience():
+    people, said = play("synthetic:script=leave,seconds=8")
+    ends = [number for number, (before, after) in enumerate(pairwise(people)) if set(before) - set(after)]
+    assert ends
+    for number in ends:
+        later = min(number + round(1.2 * FPS), len(said) - 1)
+        assert len(said[later]) <= len(people[later])
 
 
 def test_a_person_in_a_photograph_that_pans_is_one_face():
     photo = cv2.imread(str(SAMPLES / "astronaut.png"), cv2.IMREAD_GRAYSCALE)
     tracker = Tracker(Detector())
-    frames = [tracker.update(Frame(photo[:, step * 6 :].copy(), step / 10, step)) for step in range(8)]
+    frames = [tracker.update(Frame(photo[:, step * 6 : step * 6 + 440].copy(), step / 10, step)) for step in range(8)]
     assert all(1 in [face.track for face in faces] for faces in frames[1:])
     assert frames[1][0].box.x - frames[-1][0].box.x == pytest.approx(36, abs=10)
