@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera import open_camera
+from edge.cascade import find_cascade
 from edge.commandline import guarded
-from edge.detector import find_cascade
 from edge.errors import BadDataError, InputNotFoundError
 from edge.frame import Box
 from edge.pictures import write_picture

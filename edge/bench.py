@@ -28,7 +28,7 @@ from edge.events import Reporter
 from edge.frame import Box, Frame
 from edge.model import SHIPPED
 from edge.modelfile import read_model_file
-from edge.pipeline import Vision, make_vision
+from edge.pipeline import Vision, make_detector, make_vision
 
 SCENE = "synthetic"
 """What is looked at where nobody names a source."""
@@ -184,10 +184,9 @@ def _vision(config: Config, model: TimedModel, meter: Meter) -> Vision:
         now=lambda frame: datetime.fromtimestamp(frame.time, UTC),
         clock_synced=lambda: True,
     )
-    vision = make_vision(config, model, reporter)
-    detector = vision._tracker._detector  # noqa: SLF001
+    detector = make_detector(config)
     detector.cascade = timed_cascade(detector.cascade, meter)
-    return vision
+    return make_vision(config, model, reporter, detector)
 
 
 @contextmanager

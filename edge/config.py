@@ -65,6 +65,7 @@ class ModelConfig:
     path: Annotated[Path | None, rules.path("the path of a .tflite file")] = None
     labels: Annotated[tuple[str, ...], rules.names("a list of at least two different names")] = ()
     threads: Annotated[int, rules.whole(1, 64)] = 1
+    interval: Annotated[float, rules.real(0, 60, " seconds")] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,10 @@ class DetectorConfig:
     min_neighbors: Annotated[int, rules.whole(1, 50)] = 5
     min_face: Annotated[float, rules.real(0.01, 1, " (of the frame's height)")] = 0.08
     cascade: Annotated[Path | None, rules.path("the path of a Haar cascade's XML file")] = None
+    max_faces: Annotated[int, rules.whole(1, 100)] = 32
+    eyes: Annotated[bool, rules.yes_or_no()] = False
+    notice: Annotated[float, rules.real(0, 60, " seconds")] = 0.5
+    rest: Annotated[float, rules.real(0.1, 3600, " seconds")] = 4.0
 
 
 @dataclass(frozen=True, slots=True)

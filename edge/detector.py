@@ -9,19 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-import edge.opencv  # noqa: F401  # silences OpenCV
-from edge.errors import BadDataError, InputNotFoundError, UnavailableError
+from edge.cascade import find_cascade, load_cascade
 from edge.frame import Box
 from edge.pyramid import Pyramid
-
-CASCADE_NAME = "haarcascade_frontalface_default.xml"
-OURS = Path(__file__).parent / "models" / CASCADE_NAME
-DEBIAN = Path("/usr/share/opencv4/haarcascades") / CASCADE_NAME
-"""Where Debian's package opencv-data puts it."""
 
 SMALLEST = 24
 """Side in pixels of the window that the cascade was trained on; it finds no smaller face."""
@@ -38,27 +31,6 @@ class Hit:
 
     box: Box
     support: int
-
-
-def find_cascade(given: Path | None = None) -> Path:
-    """Where the cascade lies: the path given, else our copy, the OpenCV wheel's, Debian's.
-
-    Raises:
-        InputNotFoundError: it is not at the given path, or nowhere.
-    """
-    if given is not None:
-        if not given.is_file():
-            raise InputNotFoundError(f"{given}: no such Haar cascade; check detector.cascade")
-        return given
-    places = [OURS]
-    if hasattr(cv2, "data"):  # Debian's own build of OpenCV has no such module
-        places.append(Path(cv2.data.haarcascades, CASCADE_NAME))
-    places.append(DEBIAN)
-    for place in places:
-        if place.is_file():
-            return place
-    looked = ", ".join(map(str, places))
-    raise InputNotFoundError(f"{CASCADE_NAME} is not there (looked for {looked}); try: sudo apt install opencv-data")
 
 
 class Detector:
@@ -90,20 +62,8 @@ class Detector:
     ) -> None:
         if scale_factor <= 1.0:
             raise ValueError(f"scale_factor must be above 1, not {scale_factor}")
-        if not hasattr(cv2, "CascadeClassifier"):
-            raise UnavailableError(
-                f"OpenCV {cv2.__version__} has no Haar cascades; install OpenCV 4: "
-                "pip install 'opencv-python-headless<5'"
-            )
-        path = find_cascade(cascade)
-        try:
-            self.cascade = cv2.CascadeClassifier(str(path))
-            broken = self.cascade.empty()
-        except (cv2.error, SystemError):
-            broken = True
-        if broken:
-            raise BadDataError(f"{path}: not a Haar cascade, or a damaged one; leave detector.cascade empty for ours")
-        self.path = path
+        self.path = find_cascade(cascade)
+        self.cascade = load_cascade(self.path)
         self.scale_factor = scale_factor
         self.min_neighbors = min_neighbors
         self.min_face = min_face

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from edge.config import Config
 from edge.detector import Detector
 from edge.events import Event, Reporter
+from edge.eyes import Eyes
 from edge.frame import Box, Face, Frame
 from edge.smoothing import Reading, Smoother
 from edge.tracker import Tracker
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge.model import Model
+
+
+_TICK = 1e-3
+"""Seconds that frame times may be off by rounding."""
 
 
 class Classifier(Protocol):
@@ -40,13 +45,24 @@ class Seen:
 
 
 class Vision:
-    """Tracker, model, smoother and reporter in a row. Depends on the frames alone: no clock, no I/O, no threads."""
+    """Tracker, model, smoother and reporter in a row. Depends on the frames alone: no clock, no I/O, no threads.
 
-    def __init__(self, tracker: Tracker, model: Classifier, smoother: Smoother, reporter: Reporter) -> None:
+    Args:
+        tracker: finds the faces.
+        model: reads them.
+        smoother: makes its scores steady.
+        reporter: decides what is worth an event.
+        every: seconds between two readings of one face; 0: it is read in every frame in which it is seen.
+    """
+
+    def __init__(
+        self, tracker: Tracker, model: Classifier, smoother: Smoother, reporter: Reporter, *, every: float = 0.0
+    ) -> None:
         self._tracker = tracker
         self._model = model
         self._smoother = smoother
         self._reporter = reporter
+        self._every = every
         self._present: set[int] = set()
 
     def look(self, frame: Frame) -> Seen:
@@ -63,31 +79,45 @@ class Vision:
         return self._reporter.finish()
 
     def _read(self, frame: Frame, face: Face) -> Reading:
-        held = None if face.seen else self._smoother.last(face.track)
-        if held is not None:
-            # Where a face was is not where it is: the wall behind somebody who left has no expression.
+        held = self._smoother.last(face.track)
+        # Where a face was is not where it is: the wall behind somebody who left has no expression.
+        if held is not None and (not face.seen or 0 <= frame.time - held.time < self._every - _TICK):
             return held
         # A grey model gets the camera's own grey, so that drawing on colour frames changes no score.
         image = frame.color if self._model.channels == 3 and frame.color is not None else frame.gray
         return self._smoother.update(face.track, frame.time, self._model.classify(image, face.box))
 
 
-def make_vision(config: Config, model: Model, reporter: Reporter) -> Vision:
+def make_detector(config: Config) -> Detector:
+    """The detector that a configuration asks for.
+
+    Raises:
+        InputNotFoundError, BadDataError, UnavailableError: see `Detector`.
+    """
+    looks = config.detector
+    return Detector(
+        looks.cascade,
+        scale_factor=looks.scale_factor,
+        min_neighbors=looks.min_neighbors,
+        min_face=looks.min_face,
+    )
+
+
+def make_vision(config: Config, model: Model, reporter: Reporter, detector: Detector | None = None) -> Vision:
     """The pipeline that a configuration asks for.
 
     Raises:
         InputNotFoundError, BadDataError, UnavailableError: see `Detector`.
     """
     looks, smoothing = config.detector, config.smoothing
-    detector = Detector(
-        looks.cascade,
-        scale_factor=looks.scale_factor,
-        min_neighbors=looks.min_neighbors,
-        min_face=looks.min_face,
+    tracker = Tracker(
+        detector or make_detector(config),
+        confirm=smoothing.confirm,
+        patience=smoothing.patience,
+        notice=looks.notice,
+        rest=looks.rest,
+        most=looks.max_faces,
+        eyes=Eyes() if looks.eyes else None,
     )
-    return Vision(
-        Tracker(detector, confirm=smoothing.confirm, patience=smoothing.patience),
-        model,
-        Smoother(model.labels, model.thresholds, time_constant=smoothing.time_constant),
-        reporter,
-    )
+    smoother = Smoother(model.labels, model.thresholds, time_constant=smoothing.time_constant)
+    return Vision(tracker, model, smoother, reporter, every=config.model.interval)

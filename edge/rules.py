@@ -60,6 +60,18 @@ def one_of(values: tuple[int, ...], unit: str = "") -> Rule:
     return Rule(f"{', '.join(map(str, values[:-1]))} or {values[-1]}{unit}", accept, int)
 
 
+def yes_or_no() -> Rule:
+    """True or false; in the environment also 1 or 0."""
+
+    def accept(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+
+    words = {"true": True, "1": True, "false": False, "0": False}
+    return Rule("true or false", accept, lambda text: words[text.lower()])
+
+
 def region() -> Rule:
     """x, y, width and height as fractions of a picture; in the environment separated by commas."""
 

@@ -26,11 +26,13 @@ class Reading:
         expression: one of the model's labels, or `edge.labels.UNCERTAIN`.
         confidence: the highest smoothed score, also when the expression is uncertain.
         scores: `float32[n_labels]`, smoothed calibrated probabilities that sum to 1.
+        time: of the frame in which the face was last read, in seconds.
     """
 
     expression: str
     confidence: float
     scores: NDArray[np.float32]
+    time: float = 0.0
 
 
 @dataclass(slots=True)
@@ -117,4 +119,4 @@ class Smoother:
 
 
 def _reading(state: _State) -> Reading:
-    return Reading(state.expression, float(state.scores.max()), state.scores.astype(np.float32))
+    return Reading(state.expression, float(state.scores.max()), state.scores.astype(np.float32), state.time)

@@ -13,6 +13,7 @@ from itertools import count
 from math import expm1
 
 from edge.detector import SMALLEST, Detector, Hit
+from edge.eyes import Eyes
 from edge.frame import Box, Face, Frame
 from edge.looks import Looks
 from edge.pyramid import Pyramid
@@ -68,6 +69,7 @@ class _Track:
         found: when Haar last found it.
         sought: when Haar last looked for it.
         number: None until it is confirmed.
+        eyes: whether an eye was seen in it.
         drift: pixels per second, to the right and down.
     """
 
@@ -79,6 +81,7 @@ class _Track:
     found: float
     sought: float
     number: int | None = None
+    eyes: bool = False
     drift: tuple[float, float] = (0.0, 0.0)
 
     def place(self, now: float) -> tuple[float, float]:
@@ -121,6 +124,7 @@ class Tracker:
             the least.
         rest: seconds after which also those parts of the frame are searched in which nothing moves.
         most: faces that are followed at the same time; of more, the largest.
+        eyes: a new face counts only once this has seen an eye in it; None: eyes do not matter.
     """
 
     def __init__(
@@ -132,8 +136,10 @@ class Tracker:
         notice: float = 0.5,
         rest: float = 4.0,
         most: int = 32,
+        eyes: Eyes | None = None,
     ) -> None:
         self._detector = detector
+        self._eyes = eyes
         self._confirm = confirm
         self._patience = patience
         self._most = most
@@ -189,8 +195,13 @@ class Tracker:
         near = [hit for hit in free if hit.box.iou(box) >= (0.1 if lost else MIN_IOU)]
         if near:
             track.take(max(near, key=lambda hit: hit.box.iou(box)), pyramid, self._now)
+            self._look_into_the_eyes(track, pyramid)
         else:
             track.trust *= FIRMNESS
+
+    def _look_into_the_eyes(self, track: _Track, pyramid: Pyramid) -> None:
+        """Only until they were seen once: who shuts them is no less of a face."""
+        track.eyes = track.eyes or self._eyes is None or self._eyes.are_in(pyramid, track.box)
 
     def _seek(self, pyramid: Pyramid, box: Box, *, far: float, spread: float, neighbors: int) -> list[Hit]:
         """Let Haar look closely at one place, for a face of about one size."""
@@ -227,11 +238,10 @@ class Tracker:
             if lost:
                 max(lost, key=lambda track: best.box.iou(track.box)).take(best, pyramid, self._now)
             else:
-                looks = Looks(pyramid, best.box)
-                now = self._now
-                self._tracks.append(
-                    _Track(best.box, looks, best.support / 2, born=now, seen=now, found=now, sought=now)
-                )
+                looks, now = Looks(pyramid, best.box), self._now
+                track = _Track(best.box, looks, best.support / 2, born=now, seen=now, found=now, sought=now)
+                self._look_into_the_eyes(track, pyramid)
+                self._tracks.append(track)
 
     def _could_be(self, track: _Track, box: Box) -> bool:
         """Whether a lost face can have moved to `box`."""
@@ -246,7 +256,7 @@ class Tracker:
     def _confirmed(self) -> list[Face]:
         faces = []
         for track in self._tracks:
-            if track.number is None and self._now - track.born >= self._confirm - _TICK:
+            if track.number is None and track.eyes and self._now - track.born >= self._confirm - _TICK:
                 track.number = next(self._numbers)
             if track.number is not None:
                 faces.append(Face(track.box, track.number, seen=track.seen == self._now))

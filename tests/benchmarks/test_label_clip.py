@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.label_clip import FRONTAL, LABELS, LabelledFace, read_labels, sheets, show
-from edge.detector import find_cascade
+from edge.cascade import find_cascade
 from edge.errors import BadDataError, InputNotFoundError
 from edge.frame import Box
 

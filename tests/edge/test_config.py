@@ -92,7 +92,11 @@ def test_other_variables_that_begin_with_mien_are_left_alone():
         ("[source]\nrotate = true\n", 2, "source.rotate is True; expected 0, 90"),
         ('[source]\nflip = "both"\n', 2, 'source.flip is \'both\'; expected "horizontal", "vertical" or empty'),
         ('[source]\nformat = "H264"\n', 2, 'source.format is \'H264\'; expected "MJPG", "YUYV" or empty'),
-        ("[source]\nregion = [0.5, 0, 0.6, 1]\n", 2, "source.region is [0.5, 0, 0.6, 1]; expected [x, y, width, height]"),
+        (
+            "[source]\nregion = [0.5, 0, 0.6, 1]\n",
+            2,
+            "source.region is [0.5, 0, 0.6, 1]; expected [x, y, width, height]",
+        ),
         ("[source]\nregion = [0, 0, 0, 1]\n", 2, "source.region is [0, 0, 0, 1]; expected"),
         ("[source]\nregion = [0, 0, true, 1]\n", 2, "source.region is [0, 0, True, 1]; expected"),
         ("[source]\nregion = [0, 0, nan, 1]\n", 2, "source.region is [0, 0, nan, 1]; expected"),

@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edge import detector
-from edge.detector import Detector, find_cascade
+from edge import cascade
+from edge.cascade import FACES as CASCADE
+from edge.cascade import find_cascade
+from edge.detector import Detector
 from edge.errors import BadDataError, InputNotFoundError, UnavailableError
 from edge.frame import Box
 from edge.pictures import read_picture
@@ -53,14 +55,15 @@ def test_a_picture_that_is_a_view_into_another_is_searched_as_well():
 
 
 def test_our_copy_of_the_cascade_comes_first_then_the_wheels_then_debians(tmp_path, monkeypatch):
-    assert find_cascade() == detector.OURS
-    monkeypatch.setattr(detector, "OURS", tmp_path / "gone.xml")
+    assert find_cascade() == cascade.OURS / CASCADE
+    monkeypatch.setattr(cascade, "OURS", tmp_path / "gone")
     wheel = find_cascade()
     assert wheel.parent == Path(cv2.data.haarcascades)
-    debian = tmp_path / "debian.xml"
+    debian = tmp_path / "debian" / CASCADE
+    debian.parent.mkdir()
     debian.touch()
     monkeypatch.setattr(cv2.data, "haarcascades", str(tmp_path / "empty"))
-    monkeypatch.setattr(detector, "DEBIAN", debian)
+    monkeypatch.setattr(cascade, "DEBIAN", debian.parent)
     assert find_cascade() == debian
     monkeypatch.delattr(cv2, "data")
     assert find_cascade() == debian
@@ -74,7 +77,7 @@ def test_a_cascade_that_was_named_and_is_not_there_is_never_replaced(tmp_path):
         Detector(tmp_path / "mine.xml")
 
 
-@pytest.mark.parametrize("content", ["", "<xml", "<opencv_storage/>", detector.OURS.read_text()[:20_000]])
+@pytest.mark.parametrize("content", ["", "<xml", "<opencv_storage/>", (cascade.OURS / CASCADE).read_text()[:20_000]])
 def test_a_broken_cascade_is_refused_by_name_in_silence(content, tmp_path, capfd):
     path = tmp_path / "broken.xml"
     path.write_text(content)

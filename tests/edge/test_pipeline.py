@@ -36,7 +36,7 @@ class ScriptedModel:
         return np.float32([0.9, 0.1])
 
 
-def vision_of(model, *said):
+def vision_of(model, *said, every=0.0):
     reporter = Reporter(
         device="kitchen",
         labels=LABELS,
@@ -46,7 +46,7 @@ def vision_of(model, *said):
         now=lambda _: datetime(2026, 11, 21, tzinfo=UTC),
         clock_synced=lambda: True,
     )
-    return Vision(ScriptedTracker(*said), model, Smoother(LABELS, {}), reporter)
+    return Vision(ScriptedTracker(*said), model, Smoother(LABELS, {}), reporter, every=every)
 
 
 def frame(number, *, color=False):
@@ -72,6 +72,21 @@ def test_a_face_that_is_missed_is_held_and_not_read_anew():
     ((face, reading),) = held.faces
     assert (face, reading.expression) == (MISSED, "happy")
     assert len(model.asked) == 1
+
+
+def test_a_face_is_read_no_more_often_than_asked():
+    model = ScriptedModel()
+    vision = vision_of(model, *[[FACE]] * 7, every=0.3)
+    read = [len(model.asked) for number in range(7) if vision.look(frame(number))]
+    assert read == [1, 1, 1, 2, 2, 2, 3]
+
+
+def test_a_face_is_read_at_once_where_the_clock_jumped_back():
+    model = ScriptedModel()
+    vision = vision_of(model, [FACE], [FACE], every=60.0)
+    vision.look(frame(1000))
+    vision.look(frame(0))
+    assert len(model.asked) == 2
 
 
 def test_a_face_that_is_gone_is_forgotten():

@@ -201,6 +201,18 @@ def test_a_frame_of_another_size_is_another_scene():
     assert numbers([tracker.update(Frame(paint(haar.faces, (800, 600)), 0.1, 1))]) == [[2]]
 
 
+def test_with_the_eye_check_a_face_counts_once_an_eye_was_seen_in_it():
+    @dataclass
+    class Eyes:
+        seen: list[bool]
+
+        def are_in(self, pyramid, box):
+            return self.seen.pop(0)
+
+    frames = follow(*[{"a": LEFT}] * 8, confirm=0.0, eyes=Eyes([False, False, False, True]))
+    assert numbers(frames) == [[], [], [], *[[1]] * 5]
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (23, 23), (24, 24)])
 def test_frames_too_small_for_a_face_have_none(shape):
     tracker = Tracker(Detector())

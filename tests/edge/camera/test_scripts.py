@@ -8,7 +8,7 @@ import pytest
 
 from edge.camera import open_camera
 from edge.camera.scripts import SCRIPTS, SHOT_SECONDS
-from edge.detector import find_cascade
+from edge.cascade import find_cascade
 from edge.frame import Box
 
 STAGED = sorted(SCRIPTS)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge.camera.sprites import CAST, THINGS, draw_room, paste_face, paste_thing, patch_of, visible
-from edge.detector import find_cascade
+from edge.cascade import find_cascade
 from edge.frame import Box
 
 SIZE = (300, 300)
