@@ -1,11 +1,18 @@
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 
+import cv2
+import numpy as np
 import pytest
 
 import edge.progress
+from edge.detector import Hit
 from edge.events import Event
+from edge.frame import Box
+from edge.pyramid import Pyramid
 
 
 @pytest.fixture
@@ -48,3 +55,81 @@ def open_terminal(monkeypatch) -> Callable[[], Terminal]:
         return terminal
 
     return open_
+
+
+@dataclass
+class ScriptedHaar:
+    """Finds what stands in the current frame, wherever it is asked to look, but for what it is told to do wrong.
+
+    Attributes:
+        faces: who stands where.
+        blind: it finds nobody.
+        miss: the share of faces that it overlooks.
+        jitter: how far off its boxes are at most, over their side, in place and in size.
+        invent: the share of searches in which it finds somebody who is not there.
+    """
+
+    faces: Mapping[str, Box] = field(default_factory=dict)
+    blind: bool = False
+    miss: float = 0.0
+    jitter: float = 0.0
+    invent: float = 0.0
+    seed: int = 0
+    min_face: float = 0.08
+    scale_factor: float = 1.1
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng(self.seed)
+
+    def search(self, pyramid: Pyramid, region: Box, *, smallest: int, largest: int, **_: object) -> list[Hit]:
+        seen = region.within(*pyramid.size)
+
+        def can_be_seen(box: Box) -> bool:
+            in_picture = _lies_in(box, Box(0, 0, *pyramid.size))
+            return in_picture and _lies_in(box, region) and smallest <= box.width <= largest
+
+        found = [box for box in self.faces.values() if can_be_seen(box) and self._rng.random() >= self.miss]
+        if self._rng.random() < self.invent and min(seen.width, seen.height) >= smallest:
+            side = int(self._rng.integers(smallest, min(largest, seen.width, seen.height) + 1))
+            x, y = self._rng.integers(0, (seen.width - side + 1, seen.height - side + 1)).tolist()
+            found.append(Box(seen.x + x, seen.y + y, side, side))
+        return [] if self.blind else [Hit(self._off(box, pyramid), 10) for box in found]
+
+    def _off(self, box: Box, pyramid: Pyramid) -> Box:
+        width, height = pyramid.size
+        right, down, larger = self._rng.uniform(-self.jitter, self.jitter, 3) * box.width
+        side = min(max(1, box.width + round(larger)), width, height)
+        x, y = round(box.x + right), round(box.y + down)
+        return Box(min(max(x, 0), width - side), min(max(y, 0), height - side), side, side)
+
+
+def _lies_in(one: Box, other: Box) -> bool:
+    right, bottom = one.x + one.width <= other.x + other.width, one.y + one.height <= other.y + other.height
+    return one.x >= other.x and one.y >= other.y and right and bottom
+
+
+@cache
+def _texture(name: str) -> np.ndarray:
+    return np.random.default_rng(sum(map(ord, name))).integers(0, 256, (5, 5), np.uint8)
+
+
+def paint_faces(faces: Mapping[str, Box], size: tuple[int, int] = (640, 360)) -> np.ndarray:
+    image = np.full(size[::-1], 120, np.uint8)
+    for name, box in faces.items():
+        seen = box.within(*size)
+        face = cv2.resize(_texture(name), (box.width, box.height), interpolation=cv2.INTER_LINEAR)
+        image[seen.y : seen.y + seen.height, seen.x : seen.x + seen.width] = face[
+            seen.y - box.y : seen.y - box.y + seen.height, seen.x - box.x : seen.x - box.x + seen.width
+        ]
+    return image
+
+
+@pytest.fixture(scope="session")
+def scripted_haar() -> type[ScriptedHaar]:
+    return ScriptedHaar
+
+
+@pytest.fixture(scope="session")
+def paint() -> Callable[..., np.ndarray]:
+    """Make a frame in which each name has a face of its own, the later ones in front."""
+    return paint_faces

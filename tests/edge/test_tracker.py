@@ -1,4 +1,5 @@
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import edge
 from edge.camera.scene import parse_scene
 from edge.camera.synthetic import SyntheticCamera
-from edge.detector import Detector, Hit
+from edge.detector import Detector
 from edge.frame import Box, Face, Frame
 from edge.tracker import Tracker
 
@@ -18,47 +19,20 @@ FPS = 30.0
 LEFT, RIGHT = Box(40, 40, 100, 100), Box(400, 40, 100, 100)
 
 
-@dataclass
-class Haar:
-    """Finds what stands in the current frame, wherever it is asked to look, unless the frame is one that it misses."""
-
-    faces: dict[str, Box] = field(default_factory=dict)
-    blind: bool = False
-    min_face: float = 0.08
-    scale_factor: float = 1.1
-
-    def search(self, pyramid, region, *, smallest, largest, **_):
-        def is_seen(box: Box) -> bool:
-            inside = box.within(*pyramid.size).area == box.area
-            around = region.x <= box.x and region.x + region.width >= box.x + box.width
-            around = around and region.y <= box.y and region.y + region.height >= box.y + box.height
-            return inside and around and smallest <= box.width <= largest
-
-        return [] if self.blind else [Hit(box, 10) for box in self.faces.values() if is_seen(box)]
-
-
-def paint(faces: dict[str, Box], size=(640, 360)) -> np.ndarray:
-    """A frame in which each name has a face of its own, the later ones in front."""
-    image = np.full(size[::-1], 120, np.uint8)
-    for name, box in faces.items():
-        texture = np.random.default_rng(sum(map(ord, name))).integers(0, 256, (5, 5), np.uint8)
-        seen = box.within(*size)
-        face = cv2.resize(texture, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
-        image[seen.y : seen.y + seen.height, seen.x : seen.x + seen.width] = face[
-            seen.y - box.y : seen.y - box.y + seen.height, seen.x - box.x : seen.x - box.x + seen.width
-        ]
-    return image
-
-
-def follow(*script, fps=FPS, blind=(), **options) -> list[list[Face]]:
+@pytest.fixture
+def follow(scripted_haar, paint) -> Callable[..., list[list[Face]]]:
     """What a tracker says of a script of frames, each a dict of name -> box."""
-    haar = Haar()
-    tracker = Tracker(haar, **options)
-    said = []
-    for number, faces in enumerate(script):
-        haar.faces, haar.blind = faces, number in blind
-        said.append(tracker.update(Frame(paint(faces), number / fps, number)))
-    return said
+
+    def play(*script, fps=FPS, blind=(), **options):
+        haar = scripted_haar()
+        tracker = Tracker(haar, **options)
+        said = []
+        for number, faces in enumerate(script):
+            haar.faces, haar.blind = faces, number in blind
+            said.append(tracker.update(Frame(paint(faces), number / fps, number)))
+        return said
+
+    return play
 
 
 def moved(box: Box, dx: int, dy: int = 0) -> Box:
@@ -99,52 +73,52 @@ def delay(people: list[dict[int, Box]], said: list[list[Face]], who: int) -> int
     pytest.fail(f"{who} is never seen")
 
 
-def test_a_face_is_believed_once_it_has_been_found_for_a_while():
+def test_a_face_is_believed_once_it_has_been_found_for_a_while(follow):
     assert numbers(follow(*[{"a": LEFT}] * 8, confirm=0.2, fps=10)) == [[], [], *[[1]] * 6]
 
 
 @pytest.mark.parametrize("fps", [5.0, 10.0, 25.0, 30.0, 29.97])
-def test_belief_takes_seconds_and_not_frames(fps):
+def test_belief_takes_seconds_and_not_frames(fps, follow):
     frames = follow(*[{"a": LEFT}] * 40, fps=fps, confirm=0.2)
     first = next(number for number, faces in enumerate(frames) if faces)
     assert first == int(np.ceil(0.2 * fps - 1e-6))
 
 
-def test_without_confirmation_the_first_sight_is_believed():
+def test_without_confirmation_the_first_sight_is_believed(follow):
     assert numbers(follow({"a": LEFT}, confirm=0.0)) == [[1]]
 
 
-def test_a_flicker_is_never_a_face():
+def test_a_flicker_is_never_a_face(follow):
     frames = follow(*[{"a": LEFT}] * 20, blind=range(1, 20, 2), confirm=0.1)
     assert numbers(frames) == [[]] * 20
 
 
-def test_a_face_that_moves_keeps_its_number_and_its_box_comes_along():
+def test_a_face_that_moves_keeps_its_number_and_its_box_comes_along(follow):
     boxes = [moved(LEFT, 12 * step, 3 * step) for step in range(30)]
     frames = follow(*[{"a": box} for box in boxes])
     assert all(tracks == [1] for tracks in numbers(frames)[3:])
     assert all(faces[0].box.iou(box) > 0.8 for faces, box in zip(frames[3:], boxes[3:], strict=True))
 
 
-def test_a_face_that_haar_misses_for_a_moment_is_recognised_by_its_looks():
+def test_a_face_that_haar_misses_for_a_moment_is_recognised_by_its_looks(follow):
     boxes = [moved(LEFT, 6 * step) for step in range(30)]
     frames = follow(*[{"a": box} for box in boxes], blind=range(10, 25))
     assert all(face.seen and face.box.iou(box) > 0.8 for (face,), box in zip(frames[3:], boxes[3:], strict=True))
 
 
-def test_looks_alone_are_not_believed_for_longer_than_patience():
+def test_looks_alone_are_not_believed_for_longer_than_patience(follow):
     frames = follow(*[{"a": LEFT}] * 60, blind=range(10, 60), patience=0.5)
     gone = next(number for number, faces in enumerate(frames) if number > 3 and not faces)
     assert gone == pytest.approx(10 + 0.5 * FPS, abs=0.2 * FPS + 1)
 
 
-def test_a_face_that_is_gone_stays_where_it_was_seen_until_patience_ends():
+def test_a_face_that_is_gone_stays_where_it_was_seen_until_patience_ends(follow):
     frames = follow(*[{"a": LEFT}] * 10, *[{}] * 20, patience=0.3)
     assert numbers(frames) == [[]] * 3 + [[1]] * 16 + [[]] * 11
     assert {(face.seen, face.box) for faces in frames[10:] for face in faces} == {(False, LEFT)}
 
 
-def test_who_walks_out_of_the_picture_is_gone_at_once():
+def test_who_walks_out_of_the_picture_is_gone_at_once(follow):
     out = [{"a": moved(LEFT, -8 * step)} for step in range(40)]
     frames = follow(*[{"a": LEFT}] * 10, *out, patience=2.0)
     last = max(number for number, faces in enumerate(frames) if faces)
@@ -152,17 +126,17 @@ def test_who_walks_out_of_the_picture_is_gone_at_once():
     assert last <= cannot_be_found_from + 6
 
 
-def test_a_number_is_never_used_again():
+def test_a_number_is_never_used_again(follow):
     frames = follow(*[{"a": LEFT}] * 6, *[{}] * 10, *[{"a": LEFT}] * 20, patience=0.1)
     assert {track for tracks in numbers(frames) for track in tracks} == {1, 2}
     assert [2] in numbers(frames)[16:]
 
 
-def test_a_source_slower_than_patience_still_has_faces():
+def test_a_source_slower_than_patience_still_has_faces(follow):
     assert numbers(follow(*[{"a": LEFT}] * 4, fps=0.5)) == [[], [1], [1], [1]]
 
 
-def test_who_stands_hidden_behind_another_comes_out_with_the_same_number():
+def test_who_stands_hidden_behind_another_comes_out_with_the_same_number(follow):
     there = [{"behind": moved(LEFT, 12 * step), "front": Box(250, 40, 110, 110)} for step in range(40)]
     hidden = {number for number, faces in enumerate(there) if faces["behind"].iou(faces["front"]) > 0.3}
     script = [
@@ -176,15 +150,15 @@ def test_who_stands_hidden_behind_another_comes_out_with_the_same_number():
     assert behind == after
 
 
-def test_of_too_many_faces_the_largest_are_followed():
+def test_of_too_many_faces_the_largest_are_followed(follow):
     faces = {str(size): Box(60 * number, 40, size, size) for number, size in enumerate((40, 44, 50, 54, 58))}
     frames = follow(*[faces] * 20, most=2)
     assert sorted(face.box.width for face in frames[-1]) == [54, 58]
     assert all(len(said) <= 2 for said in frames)
 
 
-def test_a_clock_that_jumps_back_stops_nothing():
-    haar, said = Haar({"a": LEFT}), []
+def test_a_clock_that_jumps_back_stops_nothing(scripted_haar, paint):
+    haar, said = scripted_haar({"a": LEFT}), []
     tracker = Tracker(haar)
     for number, time in enumerate([0.0, 0.1, 0.2, 0.3, -100.0, -99.9, -99.8, -99.7, -99.6]):
         haar.faces = {"a": LEFT} if number < 5 else {"a": LEFT, "b": RIGHT}
@@ -193,15 +167,15 @@ def test_a_clock_that_jumps_back_stops_nothing():
     assert numbers(said)[-1] == [1, 2]
 
 
-def test_a_frame_of_another_size_is_another_scene():
-    haar = Haar({"a": LEFT})
+def test_a_frame_of_another_size_is_another_scene(scripted_haar, paint):
+    haar = scripted_haar({"a": LEFT})
     tracker = Tracker(haar, confirm=0.0)
     assert numbers([tracker.update(Frame(paint(haar.faces), 0.0, 0))]) == [[1]]
     haar.faces = {"a": moved(RIGHT, 200)}
     assert numbers([tracker.update(Frame(paint(haar.faces, (800, 600)), 0.1, 1))]) == [[2]]
 
 
-def test_with_the_eye_check_a_face_counts_once_an_eye_was_seen_in_it():
+def test_with_the_eye_check_a_face_counts_once_an_eye_was_seen_in_it(follow):
     @dataclass
     class Eyes:
         seen: list[bool]
@@ -219,8 +193,8 @@ def test_frames_too_small_for_a_face_have_none(shape):
     assert [tracker.update(Frame(np.full(shape, 77, np.uint8), number / 30, number)) for number in range(3)] == [[]] * 3
 
 
-def test_the_region_of_a_frame_changes_nothing_about_the_smallest_face():
-    haar = Haar({"a": Box(20, 20, 40, 40)}, min_face=0.1)
+def test_the_region_of_a_frame_changes_nothing_about_the_smallest_face(scripted_haar, paint):
+    haar = scripted_haar({"a": Box(20, 20, 40, 40)}, min_face=0.1)
     image = paint(haar.faces, (200, 100))
     whole = Tracker(haar, confirm=0.0).update(Frame(image, 0.0, 0, whole=(800, 600)))
     alone = Tracker(haar, confirm=0.0).update(Frame(image, 0.0, 0))
