@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -123,14 +124,7 @@ class Detector:
             return []
         piece = pyramid.piece(Box(x0, y0, x1 - x0, y1 - y0), scale)
         if without:
-            piece = piece.copy()  # it may be the frame itself
-        for box in without:
-            left, top = (max(0, round((at - start) * scale)) for at, start in ((box.x, x0), (box.y, y0)))
-            right, bottom = round((box.x + box.width - x0) * scale), round((box.y + box.height - y0) * scale)
-            if left < right and top < bottom:
-                piece[top:bottom, left:right] = (
-                    piece[top:bottom, left:right].mean() if piece[top:bottom, left:right].size else 0
-                )
+            piece = _paint_over(piece, [_scaled(box, x0, y0, scale) for box in without])
         found, supports = self.cascade.detectMultiScale2(
             piece, scaleFactor=step, minNeighbors=neighbors, minSize=(low, low), maxSize=(high, high)
         )
@@ -139,3 +133,20 @@ class Detector:
             wide = round(side / scale)
             hits.append(Hit(Box(x0 + round(x / scale), y0 + round(y / scale), wide, wide), int(support)))
         return hits
+
+
+def _scaled(box: Box, x0: int, y0: int, scale: float) -> Box:
+    """A box in the pixels of a piece that begins at `x0`, `y0`."""
+    return Box(*(round(value * scale) for value in (box.x - x0, box.y - y0, box.width, box.height)))
+
+
+def _paint_over(piece: NDArray[np.uint8], boxes: Sequence[Box]) -> NDArray[np.uint8]:
+    """The piece with one grey in place of each box; the piece itself, which may be the frame, is left as it is."""
+    inside = [part for box in boxes if (part := box.within(piece.shape[1], piece.shape[0])).area]
+    if not inside:
+        return piece
+    painted = piece.copy()
+    for box in inside:
+        under = painted[box.y : box.y + box.height, box.x : box.x + box.width]
+        under[:] = round(cv2.mean(under)[0])
+    return painted

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge.frame import Box
 from edge.pyramid import Pyramid
 
-SIDE = 20
+SIDE = 16
 """Side in pixels, to a factor of 1.4, of the picture that is kept."""
 
 MIDDLE = 0.8
