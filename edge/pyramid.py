@@ -27,10 +27,10 @@ class Pyramid:
         return (width, height)
 
     def level(self, number: int) -> NDArray[np.uint8]:
-        """The picture halved `number` times, `uint8[H >> number, W >> number]`; odd rests are left out."""
+        """The picture halved `number` times, `uint8[H >> number, W >> number]`, at least 1x1; odd rests are left out."""
         while len(self._levels) <= number:
             last = self._levels[-1]
-            height, width = (side // 2 for side in last.shape)
+            height, width = (max(1, side // 2) for side in last.shape)
             self._levels.append(
                 cv2.resize(last[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[arg-type]  # OpenCV's stubs widen uint8 to any number
             )
@@ -56,4 +56,5 @@ class Pyramid:
         size = (max(1, round(region.width * scale)), max(1, round(region.height * scale)))
         if part.shape == size[::-1]:
             return part
-        return cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]  # as above
+        # Exact: the plain one rounds differently on ARM, and what differs by a grey level ends as another event.
+        return cv2.resize(part, size, interpolation=cv2.INTER_LINEAR_EXACT)  # type: ignore[return-value]  # as above
