@@ -26,6 +26,7 @@ TRAINER = [
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
     "ruff>=0.17,<0.18",
     "mypy>=2.4,<2.5",
     "jsonschema>=4",

@@ -55,6 +55,9 @@ LARGER = 1.2
 _TICK = 1e-3
 """Seconds that frame times may be off by rounding (some containers count in milliseconds)."""
 
+_LEAST = 1e-6
+"""Seconds between two frames, at least."""
+
 
 @dataclass(slots=True)
 class _Track:
@@ -151,8 +154,9 @@ class Tracker:
 
     def update(self, frame: Frame) -> list[Face]:
         """Look at the next frame; the confirmed faces, by number."""
-        # A clock of our own: one that jumps back must neither stop the search nor keep the gone alive.
-        elapsed = 0.0 if self._last is None else max(0.0, frame.time - self._last)
+        # A clock of our own that always runs: one that stands or jumps back must neither stop the search nor keep the
+        # gone alive, and whoever was seen in the frame before is not for that seen in this one.
+        elapsed = 0.0 if self._last is None else max(_LEAST, frame.time - self._last)
         self._now, self._last = self._now + elapsed, frame.time
         pyramid = Pyramid(frame.gray)
         smallest = max(SMALLEST, round(self._detector.min_face * frame.whole[1]))

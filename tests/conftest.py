@@ -11,10 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from paho.mqtt.client import Client, MQTTMessage, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+
+# The gate tries the same examples each time; `pytest --hypothesis-profile=explore` looks for new ones.
+settings.register_profile("gate", max_examples=50, deadline=None, derandomize=True, database=None)
+settings.register_profile("explore", max_examples=3000, deadline=None)
+settings.load_profile("gate")
 
 MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
 

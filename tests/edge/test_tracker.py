@@ -175,6 +175,26 @@ def test_a_frame_of_another_size_is_another_scene(scripted_haar, paint):
     assert numbers([tracker.update(Frame(paint(haar.faces, (800, 600)), 0.1, 1))]) == [[2]]
 
 
+@pytest.mark.parametrize("time", [0.1, -5.0])
+@pytest.mark.parametrize("size", [(200, 150), (1, 1)])
+def test_nobody_is_seen_in_a_smaller_picture_that_comes_at_the_time_of_the_one_before(time, size, scripted_haar, paint):
+    haar = scripted_haar({"a": moved(RIGHT, 0, 150)})
+    tracker = Tracker(haar, confirm=0.0)
+    assert numbers([tracker.update(Frame(paint(haar.faces), at, 0)) for at in (0.0, 0.1)]) == [[1], [1]]
+    haar.faces = {}
+    assert tracker.update(Frame(paint({}, size), time, 2)) == []
+
+
+def test_a_clock_that_stands_stops_nothing(scripted_haar, paint):
+    haar = scripted_haar({})
+    tracker = Tracker(haar, confirm=0.0)
+    said = []
+    for number in range(30):
+        haar.faces = {"a": LEFT} if number else {}
+        said.append(tracker.update(Frame(paint(haar.faces), 0.0, number)))
+    assert numbers(said)[-1] == [1]
+
+
 def test_with_the_eye_check_a_face_counts_once_an_eye_was_seen_in_it(follow):
     @dataclass
     class Eyes:
