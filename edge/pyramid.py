@@ -27,7 +27,7 @@ class Pyramid:
         return (width, height)
 
     def level(self, number: int) -> NDArray[np.uint8]:
-        """The picture halved `number` times, `uint8[H >> number, W >> number]`, at least 1x1; odd rests are left out."""
+        """The picture halved `number` times, `uint8[H >> number, W >> number]` or 1 pixel; odd rests are left out."""
         while len(self._levels) <= number:
             last = self._levels[-1]
             height, width = (max(1, side // 2) for side in last.shape)
