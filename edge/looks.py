@@ -43,8 +43,11 @@ class Looks:
         self._level = max(0, round(np.log2(wide / SIDE)))
         side = max(1, round(wide) >> self._level)
         picture = pyramid.level(self._level)
-        left, top = (max(0, round(at / (1 << self._level) - side / 2)) for at in box.middle)
+        x, y = (at / (1 << self._level) for at in box.middle)
+        left, top = (max(0, round(at - side / 2)) for at in (x, y))
         kept = picture[top : top + side, left : left + side]
+        # Where the face's middle lies in it, to a fraction of a pixel: rounding must not move the face.
+        self._middle = (x - left, y - top)
         # Copied, so that it does not keep the whole frame in memory.
         self._kept: NDArray[np.uint8] | None = None if kept.std() < FLAT else kept.copy()
 
@@ -64,7 +67,7 @@ class Looks:
         picture, step = pyramid.level(self._level), 1 << self._level
         height, width = self._kept.shape
         room = max(2, ceil(far * width / MIDDLE))
-        left, top = round(middle[0] / step - width / 2) - room, round(middle[1] / step - height / 2) - room
+        left, top = (round(at / step - off) - room for at, off in zip(middle, self._middle, strict=True))
         right, bottom = left + width + 2 * room, top + height + 2 * room
         left, top = max(0, left), max(0, top)
         part = picture[top : max(0, bottom), left : max(0, right)]
@@ -73,4 +76,4 @@ class Looks:
         _, likeness, _, (x, y) = cv2.minMaxLoc(cv2.matchTemplate(part, self._kept, cv2.TM_CCOEFF_NORMED))
         if not likeness >= ALIKE:
             return None
-        return ((left + x + width / 2) * step, (top + y + height / 2) * step)
+        return ((left + x + self._middle[0]) * step, (top + y + self._middle[1]) * step)

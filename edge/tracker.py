@@ -223,8 +223,10 @@ class Tracker:
     def _is_kept(self, track: _Track, pyramid: Pyramid, *, cut: bool) -> bool:
         if track.number is None or cut:
             return track.found == self._now
-        if max(self._now - track.found, self._now - track.seen) > self._patience + _TICK:
+        if self._now - track.seen > self._patience + _TICK:
             return False
+        if self._now - track.found > CHECK + self._patience + _TICK:
+            return False  # its looks alone are not believed for longer
         there = track.box.moved_to(*track.place(self._now))
         return track.seen == self._now or there.within(*pyramid.size).area >= LEAVING * there.area
 
