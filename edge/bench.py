@@ -7,13 +7,10 @@ the machine does hurts both alike.
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-
-import cv2
 
 from edge.bench_meter import Cost, Meter, TimedModel, timed_cascade
 from edge.bench_naive import NaiveLoop
@@ -28,7 +25,8 @@ from edge.events import Reporter
 from edge.frame import Box, Frame
 from edge.model import SHIPPED
 from edge.modelfile import read_model_file
-from edge.pipeline import Vision, make_detector, make_vision
+from edge.opencv import one_thread
+from edge.pipeline import Vision, make_detector, make_eyes, make_vision
 
 SCENE = "synthetic"
 """What is looked at where nobody names a source."""
@@ -106,7 +104,7 @@ def measure(
     """
     meter = Meter()
     model = TimedModel(read_model_file(config.model.path or SHIPPED), meter, labels=config.model.labels or None)
-    with _one_thread(), open_source(config, color=model.channels == 3) as camera:
+    with one_thread(), open_source(config, color=model.channels == 3) as camera:
         done = Measurement(camera.spec, model.name)
         try:
             _run(config, camera, model, meter, done, count, truth, tell)
@@ -186,17 +184,10 @@ def _vision(config: Config, model: TimedModel, meter: Meter) -> Vision:
     )
     detector = make_detector(config)
     detector.cascade = timed_cascade(detector.cascade, meter)
-    return make_vision(config, model, reporter, detector)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
+    eyes = make_eyes(config)
+    if eyes is not None:
+        eyes.cascade = timed_cascade(eyes.cascade, meter)
+    return make_vision(config, model, reporter, detector, eyes)
 
 
 def resident_bytes() -> int:

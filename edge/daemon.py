@@ -21,8 +21,9 @@ from edge.errors import BadDataError, CameraSoughtError, ConfigError, InputNotFo
 from edge.events import Reporter
 from edge.frame import Frame
 from edge.model import Model, open_model
+from edge.opencv import one_thread
 from edge.output import Output
-from edge.pipeline import Vision, make_vision
+from edge.pipeline import Vision, make_detector, make_eyes, make_vision
 from edge.progress import Progress
 from edge.slot import Slot
 from edge.starts import count_start, state_folder
@@ -70,7 +71,7 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
     model = open_model(config.model.path, labels=config.model.labels or None, threads=config.model.threads)
     output = Output(supervisor, tuple(model.labels))
     color = annotate is not None or model.channels == 3
-    with supervisor.handling_signals(), open_source(config, color=color) as camera:
+    with one_thread(), supervisor.handling_signals(), open_source(config, color=color) as camera:
         realtime = _is_realtime(config, camera)
         device = config.device.name or default_name()
         start = count_start(state_folder(environ) / "starts")
@@ -210,7 +211,7 @@ def _vision_for(config: Config, model: Model, device: str, start: int, *, live: 
         now=_Calendar(live=live),
         clock_synced=clock_is_synced,
     )
-    return make_vision(config, model, reporter)
+    return make_vision(config, model, reporter, make_detector(config), make_eyes(config))
 
 
 def open_source(config: Config, *, color: bool) -> Camera:

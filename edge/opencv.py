@@ -7,6 +7,8 @@ its own errors what went wrong. Set `OPENCV_LOG_LEVEL` or `OPENCV_FFMPEG_LOGLEVE
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 
@@ -21,3 +23,18 @@ if "OPENCV_LOG_LEVEL" not in os.environ:
     # 4.6 to 4.12 have it at the top, 4.13 and later in a module of its own, and their stubs know one alone.
     holder = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
     getattr(holder, "setLogLevel")(SILENT)  # noqa: B009
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let OpenCV work in the thread that calls it, without helpers.
+
+    Vision asks it for small pieces, which are done before the helpers are awake: they wait for work in a loop that
+    burns a tenth and more of what vision itself takes.
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

@@ -417,6 +417,20 @@ def test_the_log_and_the_annotated_video_are_not_one_file(tmp_path, capsys):
     assert log.read_bytes() == events
 
 
+@pytest.mark.parametrize("realtime", [0, 1])
+def test_opencv_wakes_no_helpers_while_the_daemon_runs_and_has_them_back_behind_it(realtime, monkeypatch, tmp_path):
+    look, threads = Vision.look, []
+    monkeypatch.setattr(Vision, "look", lambda self, frame: threads.append(cv2.getNumThreads()) or look(self, frame))
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        assert run("--source", f"synthetic:{SCENE},seconds=0.3,realtime={realtime}", "--log", tmp_path / "events") == 0
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
+    assert set(threads) == {1}
+
+
 # Failures inside
 
 
