@@ -103,21 +103,28 @@ def make_detector(config: Config) -> Detector:
     )
 
 
-def make_vision(config: Config, model: Model, reporter: Reporter, detector: Detector | None = None) -> Vision:
-    """The pipeline that a configuration asks for.
+def make_eyes(config: Config) -> Eyes | None:
+    """The eye check, where a configuration asks for it.
 
     Raises:
-        InputNotFoundError, BadDataError, UnavailableError: see `Detector`.
+        InputNotFoundError, BadDataError, UnavailableError: see `Eyes`.
     """
+    return Eyes() if config.detector.eyes else None
+
+
+def make_vision(
+    config: Config, model: Model, reporter: Reporter, detector: Detector, eyes: Eyes | None = None
+) -> Vision:
+    """The pipeline that a configuration asks for, around the detector and the eye check that are given."""
     looks, smoothing = config.detector, config.smoothing
     tracker = Tracker(
-        detector or make_detector(config),
+        detector,
         confirm=smoothing.confirm,
         patience=smoothing.patience,
         notice=looks.notice,
         rest=looks.rest,
         most=looks.max_faces,
-        eyes=Eyes() if looks.eyes else None,
+        eyes=eyes,
     )
     smoother = Smoother(model.labels, model.thresholds, time_constant=smoothing.time_constant)
     return Vision(tracker, model, smoother, reporter, every=config.model.interval)

@@ -31,8 +31,9 @@ RETRY = 0.065
 SCALE = 50
 """Side in searched pixels of a known face; from 48 on OpenCV looks at every position."""
 
-BELIEVED, EXPECTED = 3, 2
-"""Neighbours that make a face of what nobody knows yet, and of one that should be there."""
+BELIEVED, EXPECTED = -2, -3
+"""Neighbours that make a face of what nobody knows yet, and of one that should be there, beside the detector's own
+number, which is for whole pictures: at one place and a few sizes there are fewer to be had."""
 
 SPEED = 3.0
 """Sides of its box per second that a face may move without being lost."""
@@ -191,9 +192,9 @@ class Tracker:
         track.sought = self._now
         box = track.box.moved_to(*track.place(self._now)) if lost else track.box
         if lost or track.number is None:
-            hits = self._seek(pyramid, box, far=0.4, spread=1.25, neighbors=EXPECTED if lost else BELIEVED)
+            hits = self._seek(pyramid, box, far=0.4, spread=1.25, beside=EXPECTED if lost else BELIEVED)
         else:
-            hits = self._seek(pyramid, box, far=0.15, spread=1.16, neighbors=EXPECTED)
+            hits = self._seek(pyramid, box, far=0.15, spread=1.16, beside=EXPECTED)
         others = self._in_sight(but=track)
         free = [hit for hit in hits if not any(hit.box.iou(other) >= MIN_IOU for other in others)]
         near = [hit for hit in free if hit.box.iou(box) >= (0.1 if lost else MIN_IOU)]
@@ -207,7 +208,7 @@ class Tracker:
         """Only until they were seen once: who shuts them is no less of a face."""
         track.eyes = track.eyes or self._eyes is None or self._eyes.are_in(pyramid, track.box)
 
-    def _seek(self, pyramid: Pyramid, box: Box, *, far: float, spread: float, neighbors: int) -> list[Hit]:
+    def _seek(self, pyramid: Pyramid, box: Box, *, far: float, spread: float, beside: int) -> list[Hit]:
         """Let Haar look closely at one place, for a face of about one size."""
         room = round(box.width * far)
         return self._detector.search(
@@ -217,7 +218,7 @@ class Tracker:
             smallest=round(box.width / spread),
             largest=round(box.width * spread),
             step=self._detector.scale_factor,
-            neighbors=neighbors,
+            neighbors=max(1, self._detector.min_neighbors + beside),
         )
 
     def _is_kept(self, track: _Track, pyramid: Pyramid, *, cut: bool) -> bool:
@@ -235,7 +236,7 @@ class Tracker:
         for hit in hits:
             if any(_same(hit.box, known) for known in self._in_sight()):
                 continue
-            close = self._seek(pyramid, hit.box, far=0.25, spread=1.25, neighbors=BELIEVED)
+            close = self._seek(pyramid, hit.box, far=0.25, spread=1.25, beside=BELIEVED)
             new = [hit for hit in close if not any(_same(hit.box, known) for known in self._in_sight())]
             if not new:
                 continue

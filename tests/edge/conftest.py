@@ -77,6 +77,7 @@ class ScriptedHaar:
     seed: int = 0
     min_face: float = 0.08
     scale_factor: float = 1.1
+    min_neighbors: int = 5
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
