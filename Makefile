@@ -29,6 +29,8 @@ bench: $(VENV)/.dev  ## every figure that the README and docs quote; the model's
 	$(BIN)/python -m benchmarks.install_size
 	$(BIN)/python -m benchmarks.shipped_model
 	$(BIN)/python -m benchmarks.vision
+	$(BIN)/python -m benchmarks.daemon_cost --frames 5000 --seconds 15
+	$(BIN)/python -m benchmarks.vision_steps
 
 bench-clone:  ## README's two commands in a fresh clone with a fresh environment
 	$(PYTHON) -m benchmarks.fresh_clone
