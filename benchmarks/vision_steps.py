@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from benchmarks.vision import CLIP_NAME, FOUR, ONE, PHOTO_ONE, QUIET, aligned, config_of, scenes, truth_of
 from edge.bench import Look, Measurement
@@ -119,7 +120,7 @@ class Everywhere(Unpainted):
 
     def _mark(self, now: float, known: Sequence[Box]) -> None:
         for octave in self._octaves:
-            octave.changed = octave.known | 1
+            octave.changed = np.ones_like(octave.known)
         for tile in self._tiles:
             if tile.since is None:
                 tile.since, tile.left = now, AGAIN
@@ -178,7 +179,7 @@ def steps(config: Config, model: TimedModel, meter: Meter) -> dict[str, Vision]:
     """
     looks, times = config.detector, config.smoothing
     spread = max(0.0, looks.notice - times.confirm)
-    kept = {"confirm": times.confirm, "patience": times.patience}
+    kept: dict[str, Any] = {"confirm": times.confirm, "patience": times.patience}
     ours = kept | {"notice": looks.notice, "rest": looks.rest}
     one, two, three, four, five, six = (_haar(config, meter) for _ in range(6))
     trackers = {
@@ -326,7 +327,8 @@ def main() -> int:
     for name, spec in known.items():
         if args.only is None or name in args.only:
             done, common = measure(name, spec, args.frames)
-            tables.append(f"## {name} ({common.spec}, {len(common.numbers)} frames)\n\n{table(done, common)}")
+            source = Path(common.spec).name  # of a file without the folders of this machine
+            tables.append(f"## {name} ({source}, {len(common.numbers)} frames)\n\n{table(done, common)}")
             print(f"{tables[-1]}\n", flush=True)
     if args.write:
         where = f"{machine()['processor']}; " + ", ".join(map(" ".join, versions().items()))
