@@ -24,6 +24,7 @@ from benchmarks.vision_steps import (
 from edge.bench_meter import Meter, TimedModel
 from edge.camera import open_camera
 from edge.detector import Detector
+from edge.looks import Looks
 from edge.model import SHIPPED
 from edge.modelfile import read_model_file
 
@@ -93,22 +94,31 @@ def test_a_face_that_is_followed_by_its_looks_is_seen_in_every_frame_and_sought_
     assert sum(calls(done[SHIPS], SETTLED)) == (FRAMES - SETTLED) / 6
 
 
-def test_known_faces_are_painted_over_from_that_step_on_alone(monkeypatch):
-    painted = []
+def test_faces_are_painted_over_and_recognised_by_their_looks_from_those_steps_on_alone(monkeypatch):
+    painted, recognised = [], []
 
     def search(detector, *args, without=(), before=Detector.search, **options):
         painted.append(len(without))
         return before(detector, *args, without=without, **options)
 
+    def find(looks, *args, before=Looks.find, **options):
+        recognised.append(1)
+        return before(looks, *args, **options)
+
     monkeypatch.setattr(Detector, "search", search)
+    monkeypatch.setattr(Looks, "find", find)
     meter = Meter()
     visions = steps(config_of(SCENE), TimedModel(read_model_file(SHIPPED), meter), meter)
-    for name, most in ((TRACKS, 0), (SPREAD, 0), (CHANGES, 0), (PAINTED, 1)):
+    used = {}
+    for name in (TRACKS, SPREAD, CHANGES, PAINTED, SHIPS):
         painted.clear()
+        recognised.clear()
         camera = open_camera(SCENE)
-        for _ in range(12):
+        for _ in range(CONFIRMED):
             visions[name].look(camera.read())
-        assert max(painted) == most, name
+        used[name] = (any(painted), any(recognised))
+    neither, paint = (False, False), (True, False)
+    assert used == {TRACKS: neither, SPREAD: neither, CHANGES: neither, PAINTED: paint, SHIPS: (True, True)}
 
 
 def test_each_seen_face_is_classified_in_every_frame_but_for_the_last_steps(done):
