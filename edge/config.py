@@ -115,9 +115,14 @@ class MqttConfig:
     username: Annotated[str, rules.text("a user name")] = ""
     password_file: Annotated[Path | None, rules.path("the path of a file that holds the password")] = None
     ca_file: Annotated[Path | None, rules.path("the path of a PEM file with the broker's authority")] = None
+    cert_file: Annotated[Path | None, rules.path("the path of a PEM file with our own certificate")] = None
+    key_file: Annotated[Path | None, rules.path("the path of a PEM file with our certificate's key")] = None
+    protocol: Annotated[str, rules.text('"5", "3.1.1" or empty', {"5", "3.1.1"}.__contains__)] = ""
     base: Annotated[str, rules.text("a topic such as mien or home/mien, without + # $", rules.is_topic)] = "mien"
     client_id: Annotated[str, rules.text("a client id of at most 128 characters", lambda text: len(text) <= 128)] = ""
     keepalive: Annotated[int, rules.whole(5, 3600, " seconds")] = 60
+    outbox_bytes: Annotated[int, rules.whole(100_000, 10**12, " bytes")] = 200_000_000
+    outbox_age: Annotated[float, rules.real(1, 10**9, " seconds")] = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)

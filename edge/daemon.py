@@ -80,7 +80,7 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         job = Job(camera, vision, output, supervisor, progress)
         began = time.monotonic()
         try:
-            output.open(config, device, annotate, live=camera.live, patient=not realtime)
+            output.open(config, device, state_folder(environ), annotate, live=camera.live, patient=not realtime)
             (run_threads if realtime else run_in_order)(job)
         except Exception as error:
             supervisor.fail(error)

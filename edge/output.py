@@ -57,12 +57,15 @@ class Output:
     faces: int = 0
     talks: bool = False
 
-    def open(self, config: Config, device: str, annotate: Path | None, *, live: bool, patient: bool) -> None:
+    def open(
+        self, config: Config, device: str, folder: Path, annotate: Path | None, *, live: bool, patient: bool
+    ) -> None:
         """Open what the configuration names; no sink named: the terminal.
 
         Args:
             config: the whole of it.
             device: the device's name.
+            folder: for what must outlast this run.
             annotate: where annotated frames go; None: nowhere.
             live: whether the source is.
             patient: whether the source waits for slow sinks.
@@ -76,7 +79,7 @@ class Output:
             log = JsonLinesLog(config.log.path, max_bytes=config.log.max_bytes, keep=config.log.keep)
             self.outlets.append(Outlet(log, self.supervisor, patient=patient))
         if config.mqtt.url:
-            self.mqtt = open_mqtt(config.mqtt, device)
+            self.mqtt = open_mqtt(config.mqtt, device, folder)
             self.outlets.append(Outlet(self.mqtt, self.supervisor, patient=patient))
         if not self.outlets:
             self.talks = sys.stdout.isatty()

@@ -1,138 +1,157 @@
-"""Events to an MQTT 5 broker, with a retained status and a retained state beside them.
+"""Events to an MQTT broker, through a durable outbox, with retained documents beside them.
 
-Two threads: paho's reads and writes the socket, and its callbacks only pass on what happened; ours alone holds the
-queue and decides what is sent. So no lock is held while paho's are, and none of paho's while ours is.
+Our own thread alone holds the outbox and decides what is sent; the link's threads only pass on what happened. So no
+lock is held while paho's are, none of paho's while ours is, and a broker that hangs holds up nobody.
 """
 
 from __future__ import annotations
 
 import logging
-import ssl
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any
-
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTv5
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttConfig
 from edge.credentials import read_secret
-from edge.errors import BadDataError, ConfigError, InputNotFoundError, UnavailableError
+from edge.errors import ConfigError, OutputError, UnavailableError
 from edge.events import Event
-from edge.rules import Broker, parse_broker
+from edge.outbox import Outbox, Waiting
+from edge.rules import parse_broker
+from edge.sinks.mqtt_link import STABLE_SECONDS, Access, Link
 from edge.state import fold, state_json
 
 LOG = logging.getLogger(__name__)
 
 WINDOW = 16
-"""Events on their way at once. Brokers may take no more than 20 (mosquitto's default), state and status included."""
+"""Events on their way at once, at most."""
 
-RECONNECT_SECONDS = (1, 30)
-"""The first pause before connecting again, and the longest; each is twice the one before."""
+RESERVED = 4
+"""Places in the broker's window that are left for the documents."""
+
+AHEAD = 256
+"""Events that are read from the outbox at once."""
+
+RETRY_SAVING = 5.0
+"""Seconds until a disk that took nothing is tried again."""
 
 TAKEN_OVER = 0x8E
 """MQTT 5's reason code for a session that another client with the same id has taken over."""
 
-STABLE_SECONDS = 5.0
-"""A connection that lasted less was no recovery: what was logged about it is not logged again."""
-
 SHORT_LIVED = 3
-"""So many of those in a row, and another client with our id is the likely cause: mosquitto does not say so."""
+"""So many connections in a row that lasted less than STABLE_SECONDS, and another client with our id is the likely
+cause: mosquitto does not say so."""
 
 WRONG_LOGIN = {0x86, 0x87}
 """MQTT 5's reason codes for a wrong user name or password, and for one that may not come in."""
 
-_EVENT, _STATE, _STATUS = "event", "state", "status"
+STATUS, STATE, HEALTH = "status", "state", "health"
 
 
-def open_mqtt(config: MqttConfig, device: str) -> MqttSink:
+@dataclass(slots=True)
+class _Document:
+    """What a retained topic should hold.
+
+    Attributes:
+        topic: whole.
+        make: the latest payload.
+        qos: 0 or 1.
+        due: whether the broker does not have it yet.
+    """
+
+    topic: str
+    make: Callable[[], str]
+    qos: int
+    due: bool = True
+
+
+def open_mqtt(config: MqttConfig, device: str, folder: Path) -> MqttSink:
     """Make the sink that a configuration with an `mqtt.url` describes; the password is read from its file here.
 
+    Args:
+        config: the `mqtt` section.
+        device: the device's name.
+        folder: where the outbox lies.
+
     Raises:
-        ConfigError, InputNotFoundError, BadDataError: password or authority cannot be had; the key is named.
+        ConfigError, InputNotFoundError, BadDataError: password or certificates cannot be had; the key is named.
+        OutputError: the outbox cannot be written.
     """
     if config.password_file and not config.username:
         raise ConfigError("mqtt.username is empty, but there is a password for it; set both or neither")
-    password = read_secret(config.password_file, "mqtt.password_file") if config.password_file else None
-    return MqttSink(
+    if config.key_file and not config.cert_file:
+        raise ConfigError("mqtt.cert_file is empty, but there is a key for it; set both or neither")
+    access = Access(
         parse_broker(config.url),
-        device=device,
-        base=config.base,
-        client_id=config.client_id,
+        client_id=config.client_id or f"mien-{device}",
         username=config.username,
-        password=password,
+        password=read_secret(config.password_file, "mqtt.password_file") if config.password_file else None,
         ca_file=config.ca_file,
+        cert_file=config.cert_file,
+        key_file=config.key_file,
         keepalive=config.keepalive,
+        protocol=config.protocol,
     )
+    access.tls()
+    outbox = Outbox(folder / f"outbox-{device}.sqlite", max_bytes=config.outbox_bytes, max_age=config.outbox_age)
+    return MqttSink(access, outbox, device=device, base=config.base)
 
 
 class MqttSink:
-    """Publishes below `<base>/<device>/`: `event`, and retained `state` and `status`, all with QoS 1.
+    """Publishes below `<base>/<device>/`: `event`, and the retained `state`, `status` and `health`.
 
-    Connecting goes on in the background for as long as it takes; meanwhile events wait in memory, and when
-    `queue_size` are waiting the oldest is dropped and counted. An event leaves the queue for good when the broker has
-    acknowledged it, so it arrives at least once and in order.
+    Connecting goes on in the background for as long as it takes; meanwhile events wait in the outbox. An event leaves
+    it when the broker has acknowledged it, so each arrives at least once and in order. The documents are sent before
+    the events that wait, and again after every reconnection.
+
+    Attributes:
+        rejected: events that the broker did not want.
     """
 
     name = "mqtt"
 
-    def __init__(
-        self,
-        broker: Broker,
-        *,
-        device: str,
-        base: str = "mien",
-        client_id: str = "",
-        username: str = "",
-        password: str | None = None,
-        ca_file: Path | None = None,
-        keepalive: int = 60,
-        queue_size: int = 10_000,
-    ) -> None:
-        """Begin to connect. The arguments are those of the configuration; an absent broker is no error.
+    def __init__(self, access: Access, outbox: Outbox, *, device: str, base: str = "mien") -> None:
+        """Begin to connect; an absent broker is no error.
 
-        Raises:
-            InputNotFoundError: `ca_file` cannot be read.
-            BadDataError: `ca_file` holds no certificates.
+        Args:
+            access: to the broker.
+            outbox: belongs to this sink from now on.
+            device: the device's name.
+            base: what the topics begin with.
         """
-        self._broker = broker
+        self.rejected = 0
+        self._access = access
+        self._outbox = outbox
         self._device = device
         self._topic = f"{base}/{device}"
-        self._client_id = client_id or f"mien-{device}"
-        self._queue_size = queue_size
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._changed = threading.Condition()
-        self._waiting: deque[Event] = deque()
-        self._in_flight: dict[int, str] = {}
-        self._sent_again: set[int] = set()
+        self._ready: deque[Waiting] = deque()
+        self._sent_up_to = 0
+        self._in_flight: dict[int, Waiting | str] = {}
         self._faces: dict[int, Event] = {}
         self._last: Event | None = None
-        self._state_due = False
+        self._documents: dict[str, _Document] = {}
+        self._on_message: dict[str, Callable[[bytes], None]] = {}
         self._window = WINDOW
         self._connected = self._refused = self._closing = self._stopped = self._disputed = False
-        self._connected_at = 0.0
         self._short_lived = 0
         self._problem = ""
         self._rejection = ""
         self._told: set[str] = set()
+        self._unsaved_told = False
+        self._save_after = 0.0
         self._fault: Exception | None = None
-        self.dropped = 0
-        """Events given up because too many were waiting."""
-        self.rejected = 0
-        """Events that the broker did not want."""
-        self._client = self._make_client(username, password, ca_file)
+        self._keep_document(STATUS, lambda: "online", qos=1)
+        self._keep_document(STATE, lambda: state_json(self._device, self._faces, self._last), qos=1)
+        self._link = Link(access, self, will=(f"{self._topic}/{STATUS}", "offline"))
         self._thread = threading.Thread(target=self._work, name="mqtt", daemon=True)
         self._thread.start()
-        self._client.connect_async(broker.host, broker.port, keepalive, clean_start=True)
-        self._client.loop_start()
+        self._link.open()
 
     def __repr__(self) -> str:
         return f"<MqttSink {self._topic} on {self._address}>"
@@ -144,15 +163,29 @@ class MqttSink:
             raise ValueError(f"{self!r} is closed")
         self._inbox.put(partial(self._take, event))
 
+    def tell_health(self, make: Callable[[], str]) -> None:
+        """Publish how we are, retained, now and after every reconnection; `make` is called in this sink's thread."""
+        self._inbox.put(partial(self._keep_document, HEALTH, make, qos=0))
+
     def idle(self) -> None:
-        """Raise where this sink's thread has died; there is nothing else to do in time."""
+        """Raise where this sink's thread has died; what has to happen in time happens there."""
         if self._fault is not None:
             raise RuntimeError("the MQTT thread has died") from self._fault
 
     @property
+    def connected(self) -> bool:
+        """Whether the broker has let us in."""
+        return self._connected
+
+    @property
     def unsent(self) -> int:
         """Events that the broker has not acknowledged yet."""
-        return len(self._waiting) + list(self._in_flight.values()).count(_EVENT)
+        return len(self._outbox)
+
+    @property
+    def dropped(self) -> int:
+        """Events given up because the outbox was full, or they too old."""
+        return self._outbox.dropped
 
     def wait_connected(self, timeout: float) -> bool:
         """Wait until the broker has let us in; False after `timeout` seconds.
@@ -166,10 +199,11 @@ class MqttSink:
         return self._connected
 
     def close(self, timeout: float = 5.0) -> None:
-        """Bring out what is queued, say `offline` and disconnect, all within about `timeout` seconds.
+        """Bring out what is queued, say `offline`, disconnect and save the rest, within about `timeout` seconds.
 
         Raises:
             UnavailableError: the broker refuses us, or events did not reach it.
+            OutputError: nor could they be saved.
         """
         if self._closing:
             return
@@ -181,28 +215,26 @@ class MqttSink:
         self._wait(lambda: settled.is_set() and self._is_done(), timeout)
         self._inbox.put(self._say_offline)
         left = max(deadline - monotonic(), 1.0) if self._connected else 0.0
-        self._wait(lambda: self._stopped and _STATUS not in self._in_flight.values(), left)
-        self._client.disconnect()
-        # loop_stop() joins without limit, and a name server or a frozen broker can hold paho's thread for long.
-        stopper = threading.Thread(target=self._client.loop_stop, daemon=True)
-        stopper.start()
-        stopper.join(max(deadline - monotonic(), 1.0))
+        self._wait(lambda: self._stopped and STATUS not in self._in_flight.values(), left)
+        self._link.close(max(deadline - monotonic(), 1.0))
         self._inbox.put(None)
-        self._thread.join(1.0)
+        self._thread.join(5.0)
         self.idle()
+        self._outbox.close()
         self._complain()
 
     def _complain(self) -> None:
         unsent = self.unsent
         if not (unsent or self.rejected or self._refused):
             return
-        lost = f"{unsent} events did not reach the broker at {self._address}" if unsent else ""
+        later = f"; they wait in {self._outbox.path} for the next start" if self._outbox.path else ""
+        lost = f"{unsent} events did not reach the broker at {self._address}{later}" if unsent else ""
         raise UnavailableError("; ".join(filter(None, [lost, self._rejection, self._problem])))
 
     def _is_done(self) -> bool:
         if self._refused or not self._connected:
-            return self._refused or not self.unsent
-        return not (self._waiting or self._in_flight or self._state_due)
+            return self._refused or not self.unsent or self._outbox.path is not None
+        return not (self.unsent or self._in_flight or any(document.due for document in self._documents.values()))
 
     def _wait(self, happened: Callable[[], bool], timeout: float) -> None:
         with self._changed:
@@ -210,52 +242,43 @@ class MqttSink:
 
     @property
     def _address(self) -> str:
-        return f"{self._broker.host}:{self._broker.port}"
+        return f"{self._access.broker.host}:{self._access.broker.port}"
 
-    def _make_client(self, username: str, password: str | None, ca_file: Path | None) -> Client:
-        client = Client(CallbackAPIVersion.VERSION2, self._client_id, protocol=MQTTv5)
-        if username:
-            client.username_pw_set(username, password)
-        if self._broker.tls:
-            try:
-                client.tls_set(str(ca_file) if ca_file else None)
-            except ssl.SSLError:
-                raise BadDataError(f"mqtt.ca_file: {ca_file} holds no certificate in PEM format") from None
-            except OSError as error:
-                raise InputNotFoundError(f"mqtt.ca_file: {ca_file} cannot be read ({error.strerror})") from None
-        client.will_set(f"{self._topic}/status", "offline", qos=1, retain=True)
-        client.reconnect_delay_set(*RECONNECT_SECONDS)
-        client.on_connect = self._on_connect
-        client.on_connect_fail = self._on_connect_fail
-        client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
-        return client
+    # In the link's threads: pass on what happened, touch nothing.
 
-    # paho's thread: pass on what happened, touch nothing.
+    def be_connected(self, window: int) -> None:
+        """See `edge.sinks.mqtt_link.User`, also for the others."""
+        self._inbox.put(partial(self._connect, window))
 
-    def _on_connect(self, _: Client, __: Any, ___: ConnectFlags, reason: ReasonCode, limits: Properties | None) -> None:
-        if reason.is_failure:
-            self._inbox.put(partial(self._be_refused, reason.value, str(reason)))
-        else:
-            self._inbox.put(partial(self._be_connected, getattr(limits, "ReceiveMaximum", WINDOW + 4)))
+    def be_refused(self, code: int, reason: str) -> None:  # noqa: D102
+        self._inbox.put(partial(self._refuse, code, reason))
 
-    def _on_connect_fail(self, _: Client, __: Any) -> None:
-        error = sys.exception()
-        why = getattr(error, "strerror", None) or error or "no reason given"
-        self._inbox.put(partial(self._be_unreachable, str(why)))
+    def be_unreachable(self, why: str) -> None:  # noqa: D102
+        self._inbox.put(partial(self._miss, why))
 
-    def _on_disconnect(self, _: Client, __: Any, ___: DisconnectFlags, reason: ReasonCode, ____: Any) -> None:
-        self._inbox.put(partial(self._be_disconnected, reason.value, str(reason)))
+    def be_disconnected(self, code: int, reason: str, lasted: float) -> None:  # noqa: D102
+        self._inbox.put(partial(self._disconnect, code, reason, lasted))
 
-    def _on_publish(self, _: Client, __: Any, mid: int, reason: ReasonCode, ___: Any) -> None:
-        self._inbox.put(partial(self._be_acknowledged, mid, str(reason) if reason.is_failure else ""))
+    def be_acknowledged(self, mid: int, failure: str) -> None:  # noqa: D102
+        self._inbox.put(partial(self._acknowledge, mid, failure))
 
-    # Our thread: everything below.
+    def be_told(self, topic: str, payload: bytes) -> None:  # noqa: D102
+        pass
+
+    # In our thread: everything below.
 
     def _work(self) -> None:
         try:
-            while (task := self._inbox.get()) is not None:
+            while True:
+                try:
+                    task = self._inbox.get(timeout=self._next_save())
+                except Empty:
+                    task = _nothing
+                if task is None:
+                    return
                 task()
+                if self._next_save() == 0.0:
+                    self._save()
                 self._send_waiting()
                 with self._changed:
                     self._changed.notify_all()
@@ -265,70 +288,98 @@ class MqttSink:
             with self._changed:
                 self._changed.notify_all()
 
+    def _next_save(self) -> float | None:
+        due = self._outbox.save_in()
+        return None if due is None else max(0.0, due, self._save_after - monotonic())
+
+    def _save(self) -> None:
+        try:
+            self._outbox.save()
+        except OutputError as error:
+            self._save_after = monotonic() + RETRY_SAVING
+            if not self._unsaved_told:
+                LOG.warning("%s; events wait in memory meanwhile", error)
+            self._unsaved_told = True
+        else:
+            if self._unsaved_told:
+                LOG.warning("the outbox %s can be written again", self._outbox.path)
+            self._unsaved_told = False
+
     def _take(self, event: Event) -> None:
-        if len(self._waiting) >= self._queue_size:
-            self._waiting.popleft()
-            self.dropped += 1
-            if self.dropped == 1:
-                LOG.warning(
-                    "more than %d events wait for the broker at %s; the oldest are dropped",
-                    self._queue_size,
-                    self._address,
-                )
-        self._waiting.append(event)
-        self._faces = fold(self._faces, event)
-        self._last = event
-        self._state_due = True
+        before = self._outbox.dropped
+        self._outbox.put(event.to_json(), believed=event.clock_synced)
+        if self._outbox.dropped > before == 0:
+            LOG.warning("too many events wait for the broker at %s; the oldest are dropped", self._address)
+        self._faces, self._last = fold(self._faces, event), event
+        self._documents[STATE].due = True
+
+    def _keep_document(self, name: str, make: Callable[[], str], *, qos: int) -> None:
+        self._documents[name] = _Document(f"{self._topic}/{name}", make, qos)
 
     def _send_waiting(self) -> None:
-        # What paho sends again after a reconnection has to arrive before anything newer, or order would be lost.
-        if not self._connected or self._stopped or self._sent_again & self._in_flight.keys():
+        if not self._connected or self._stopped:
             return
-        if self._state_due and _STATE not in self._in_flight.values():
-            self._state_due = False
-            self._send(_STATE, state_json(self._device, self._faces, self._last), retain=True)
-        while self._waiting and len(self._in_flight) < self._window:
-            self._send(_EVENT, self._waiting.popleft().to_json())
+        for name, document in self._documents.items():
+            if document.due and name not in self._in_flight.values():
+                document.due = False
+                self._send(document.topic, document.make(), document.qos, name)
+        while len(self._in_flight) < self._window and (event := self._next_event()) is not None:
+            self._send(f"{self._topic}/event", event.payload, 1, event)
 
-    def _send(self, what: str, payload: str, *, retain: bool = False) -> None:
-        info = self._client.publish(f"{self._topic}/{what}", payload, qos=1, retain=retain)
-        # Without a connection paho keeps the message and sends it after the next one.
-        if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN):
-            raise RuntimeError(f"paho-mqtt refused a message: {info.rc!r}")
-        self._in_flight[info.mid] = what
+    def _next_event(self) -> Waiting | None:
+        if not self._ready:
+            try:
+                self._ready.extend(self._outbox.after(self._sent_up_to, AHEAD))
+            except OutputError as error:
+                self._tell(str(error))
+        if not self._ready:
+            return None
+        self._sent_up_to = self._ready[0].number
+        return self._ready.popleft()
+
+    def _send(self, topic: str, payload: str, qos: int, what: Waiting | str) -> None:
+        mid = self._link.publish(topic, payload, qos=qos, retain=isinstance(what, str))
+        if mid is not None and qos:
+            self._in_flight[mid] = what
 
     def _say_offline(self) -> None:
         if self._connected:
-            self._send(_STATUS, "offline", retain=True)
+            self._send(f"{self._topic}/{STATUS}", "offline", 1, STATUS)
         self._stopped = True
 
-    def _be_connected(self, receive_maximum: int) -> None:
+    def _begin_anew(self) -> None:
+        """What was on its way without an answer is sent again, before anything newer."""
+        self._in_flight.clear()
+        self._ready.clear()
+        self._sent_up_to = 0
+
+    def _connect(self, window: int) -> None:
+        self._begin_anew()
         self._connected, self._refused = True, False
-        self._window = max(1, min(WINDOW, receive_maximum - 2))
-        self._connected_at = monotonic()
+        self._window = max(1, min(WINDOW + RESERVED, window) - RESERVED)
         if self._problem and not self._short_lived:
             LOG.warning("connected to the broker at %s; %d events are waiting", self._address, self.unsent)
         self._problem = ""
-        self._sent_again = set(self._in_flight)
-        self._send(_STATUS, "online", retain=True)
-        self._state_due = True
+        for document in self._documents.values():
+            document.due = True
 
-    def _be_refused(self, code: int, reason: str) -> None:
+    def _refuse(self, code: int, reason: str) -> None:
         self._refused = True
         advice = "; check mqtt.username and mqtt.password_file" if code in WRONG_LOGIN else ""
-        self._tell(f"the broker at {self._address} refuses {self._client_id} ({reason}){advice}")
+        self._tell(f"the broker at {self._address} refuses {self._access.client_id} ({reason}){advice}")
 
-    def _be_unreachable(self, why: str) -> None:
+    def _miss(self, why: str) -> None:
         self._refused = False
         self._tell(f"the broker at {self._address} cannot be reached ({why}); trying on")
 
-    def _be_disconnected(self, code: int, reason: str) -> None:
+    def _disconnect(self, code: int, reason: str, lasted: float) -> None:
         if self._connected:
-            stable = monotonic() - self._connected_at >= STABLE_SECONDS
+            stable = lasted >= STABLE_SECONDS
             self._short_lived = 0 if stable else self._short_lived + 1
             if stable:
                 self._told.clear()
         self._connected = False
+        self._begin_anew()
         if self._stopped or self._refused:
             return
         if (code == TAKEN_OVER or self._short_lived >= SHORT_LIVED) and not self._disputed:
@@ -337,16 +388,19 @@ class MqttSink:
                 "the broker at %s ends every connection at once; is there another client called %s? "
                 "Give each device its own device.name",
                 self._address,
-                self._client_id,
+                self._access.client_id,
             )
         self._tell(f"the connection to the broker at {self._address} is lost ({reason}); connecting again")
 
-    def _be_acknowledged(self, mid: int, failure: str) -> None:
+    def _acknowledge(self, mid: int, failure: str) -> None:
         what = self._in_flight.pop(mid, None)
-        if not failure:
+        if isinstance(what, Waiting):
+            self._outbox.forget(what.number)
+        if not failure or what is None:
             return
-        self._tell(f"the broker at {self._address} does not take {self._topic}/{what} ({failure})")
-        if what == _EVENT:
+        name = "event" if isinstance(what, Waiting) else what
+        self._tell(f"the broker at {self._address} does not take {self._topic}/{name} ({failure})")
+        if isinstance(what, Waiting):
             self.rejected += 1
             self._rejection = f"{self.rejected} events were rejected by the broker at {self._address} ({failure})"
 
@@ -356,3 +410,7 @@ class MqttSink:
             LOG.warning("%s", problem)
         self._told.add(problem)
         self._problem = problem
+
+
+def _nothing() -> None:
+    pass

@@ -19,7 +19,7 @@ import pytest
 
 import edge.daemon
 import edge.output
-import edge.sinks.mqtt
+import edge.sinks.mqtt_link
 from edge.camera.base import Limits
 from edge.camera.live import LiveCamera, Reconnect
 from edge.camera.synthetic import SyntheticCamera, parse_scene
@@ -49,7 +49,7 @@ def settings(tmp_path, monkeypatch) -> dict[str, str]:
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-    monkeypatch.setattr(edge.sinks.mqtt, "RECONNECT_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr(edge.sinks.mqtt_link, "RECONNECT_SECONDS", (0.05, 0.1))
     return given
 
 

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-import edge.sinks.mqtt
+import edge.outbox
+import edge.sinks.mqtt_link
 from edge.config import MqttConfig
 from edge.errors import BadDataError, ConfigError, InputNotFoundError, UnavailableError
+from edge.outbox import Outbox
 from edge.rules import Broker, parse_broker
 from edge.sinks.mqtt import MqttSink, open_mqtt
+from edge.sinks.mqtt_link import Access
 
 pytestmark = pytest.mark.broker
 
@@ -25,7 +28,7 @@ EVENT, STATE, STATUS = (f"mien/kitchen/{what}" for what in ("event", "state", "s
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch):
-    monkeypatch.setattr(edge.sinks.mqtt, "RECONNECT_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr(edge.sinks.mqtt_link, "RECONNECT_SECONDS", (0.05, 0.1))
 
 
 @pytest.fixture
@@ -33,8 +36,9 @@ def connect():
     """Make a sink; what a test leaves open is closed without a word about what was not delivered."""
     sinks = []
 
-    def make(port, **options):
-        sinks.append(MqttSink(Broker("127.0.0.1", port, tls=False), device="kitchen", **options))
+    def make(port, *, base="mien", outbox=None, **options):
+        access = Access(Broker("127.0.0.1", port, tls=False), **{"client_id": "mien-kitchen"} | options)
+        sinks.append(MqttSink(access, Outbox(None) if outbox is None else outbox, device="kitchen", base=base))
         return sinks[-1]
 
     yield make
@@ -91,9 +95,12 @@ def test_base_and_device_make_the_topics(mosquitto, listen, connect):
 
 RUN_FOR_EVER = """
 import sys, time
+from edge.outbox import Outbox
 from edge.rules import Broker
 from edge.sinks.mqtt import MqttSink
-sink = MqttSink(Broker("127.0.0.1", int(sys.argv[1]), False), device="kitchen")
+from edge.sinks.mqtt_link import Access
+access = Access(Broker("127.0.0.1", int(sys.argv[1]), False), client_id="mien-kitchen")
+sink = MqttSink(access, Outbox(None), device="kitchen")
 print(sink.wait_connected(10), flush=True)
 time.sleep(60)
 """
@@ -148,15 +155,7 @@ def test_no_event_is_lost_and_order_is_kept_when_the_broker_restarts(mosquitto, 
     assert list(dict.fromkeys(numbers(listener))) == list(range(1200))
 
 
-def test_what_was_on_its_way_arrives_before_anything_newer(mosquitto, listen, connect, make_event, monkeypatch):
-    monkeypatch.setattr(edge.sinks.mqtt, "RECONNECT_SECONDS", (0.4, 0.4))
-    told = MqttSink._on_connect
-
-    def linger(self, *args):
-        told(self, *args)
-        time.sleep(0.1)  # our thread runs before paho sends again
-
-    monkeypatch.setattr(MqttSink, "_on_connect", linger)
+def test_what_was_on_its_way_arrives_before_anything_newer(mosquitto, listen, connect, make_event):
     broker = mosquitto()
     sink = connect(broker.port)
     assert sink.wait_connected(5)
@@ -191,11 +190,14 @@ def test_retained_messages_are_sent_again_to_a_broker_that_forgot_them(mosquitto
     listener.wait_for(lambda: json.loads(listener.payloads(STATE)[-1])["count"] == 1)
 
 
-def test_when_too_many_wait_the_oldest_are_dropped_and_counted(mosquitto, listen, connect, make_event, caplog):
+def test_when_too_many_wait_the_oldest_are_dropped_and_counted(
+    mosquitto, listen, connect, make_event, caplog, monkeypatch
+):
     broker = mosquitto()
     listener = listen(broker.port, EVENT)
     broker.freeze()
-    sink = connect(broker.port, queue_size=100)
+    monkeypatch.setattr(edge.outbox, "IN_MEMORY", 100)
+    sink = connect(broker.port)
     for number in range(1, 251):
         sink.publish(make_event(number))
     broker.thaw()
@@ -224,7 +226,7 @@ def configured(port, tmp_path, password, **changes):
 
 
 def test_the_password_is_read_from_its_file(locked, tmp_path, make_event):
-    sink = open_mqtt(configured(locked.port, tmp_path, "hunter2"), "kitchen")
+    sink = open_mqtt(configured(locked.port, tmp_path, "hunter2"), "kitchen", tmp_path)
     sink.publish(make_event(1))
     assert sink.wait_connected(5)
     sink.close()
@@ -233,7 +235,7 @@ def test_the_password_is_read_from_its_file(locked, tmp_path, make_event):
 
 def test_a_wrong_password_is_said_once_and_raised_and_never_shown(locked, tmp_path, make_event, caplog):
     caplog.set_level(logging.DEBUG)
-    sink = open_mqtt(configured(locked.port, tmp_path, "swordfish"), "kitchen")
+    sink = open_mqtt(configured(locked.port, tmp_path, "swordfish"), "kitchen", tmp_path)
     sink.publish(make_event(1))
     says = r"127.0.0.1:\d+ refuses mien-kitchen \(Not authorized\); check mqtt.username and mqtt.password_file"
     with pytest.raises(UnavailableError, match=says):
@@ -249,9 +251,10 @@ def test_a_wrong_password_is_said_once_and_raised_and_never_shown(locked, tmp_pa
 
 
 def test_topics_that_the_broker_does_not_take_are_an_error(locked, tmp_path, make_event, caplog):
-    sink = open_mqtt(configured(locked.port, tmp_path, "hunter2"), "bathroom")
+    sink = open_mqtt(configured(locked.port, tmp_path, "hunter2"), "bathroom", tmp_path)
     sink.publish(make_event(1))
     sink.publish(make_event(2))
+    assert sink.wait_connected(5)
     with pytest.raises(UnavailableError, match=r"2 events were rejected by the broker .*\(Not authorized\)"):
         sink.close()
     assert caplog.text.count("does not take mien/bathroom/event") == 1
@@ -269,15 +272,17 @@ def authority(tmp_path):
     return tmp_path
 
 
-def test_an_encrypted_broker_is_believed_by_its_authority_alone(mosquitto, authority, make_event, caplog):
+def test_an_encrypted_broker_is_believed_by_its_authority_alone(mosquitto, authority, tmp_path, make_event):
     broker = mosquitto(f"certfile {authority}/ca.pem", f"keyfile {authority}/key.pem")
     url = f"mqtts://127.0.0.1:{broker.port}"
-    sink = open_mqtt(MqttConfig(url=url, ca_file=authority / "ca.pem"), "kitchen")
+    sink = open_mqtt(MqttConfig(url=url, ca_file=authority / "ca.pem"), "kitchen", tmp_path)
     sink.publish(make_event(1))
+    assert sink.wait_connected(5)
     sink.close()
     assert sink.unsent == 0
-    stranger = open_mqtt(MqttConfig(url=url), "kitchen")
+    stranger = open_mqtt(MqttConfig(url=url), "kitchen", tmp_path)
     stranger.publish(make_event(2))
+    assert not stranger.wait_connected(0.5)
     with pytest.raises(UnavailableError, match=r"cannot be reached \(.*certificate verify failed"):
         stranger.close(timeout=0.5)
 
@@ -352,13 +357,13 @@ def test_what_is_missing_for_the_connection_names_its_key(tmp_path):
     (tmp_path / "junk.pem").write_text("no certificate")
     url = f"mqtts://127.0.0.1:{closed_port()}"
     with pytest.raises(InputNotFoundError, match=r"mqtt.ca_file: .*absent.pem cannot be read"):
-        open_mqtt(MqttConfig(url=url, ca_file=tmp_path / "absent.pem"), "kitchen")
+        open_mqtt(MqttConfig(url=url, ca_file=tmp_path / "absent.pem"), "kitchen", tmp_path)
     with pytest.raises(BadDataError, match=r"mqtt.ca_file: .*junk.pem holds no certificate"):
-        open_mqtt(MqttConfig(url=url, ca_file=tmp_path / "junk.pem"), "kitchen")
+        open_mqtt(MqttConfig(url=url, ca_file=tmp_path / "junk.pem"), "kitchen", tmp_path)
     with pytest.raises(InputNotFoundError, match=r"mqtt.password_file: .*absent cannot be read"):
-        open_mqtt(MqttConfig(url=url, username="mien", password_file=tmp_path / "absent"), "kitchen")
+        open_mqtt(MqttConfig(url=url, username="mien", password_file=tmp_path / "absent"), "kitchen", tmp_path)
     with pytest.raises(ConfigError, match=r"mqtt.username is empty"):
-        open_mqtt(MqttConfig(url=url, password_file=tmp_path / "absent"), "kitchen")
+        open_mqtt(MqttConfig(url=url, password_file=tmp_path / "absent"), "kitchen", tmp_path)
 
 
 @pytest.mark.parametrize(

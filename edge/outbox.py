@@ -1,0 +1,294 @@
+"""A durable queue for events whose broker is away: SQLite, in first-in, first-out order.
+
+Events wait in memory first and reach the disk only when they have waited for almost a second, with at most one commit a
+second: what the broker acknowledges sooner is never written, and SD cards live longer. So a kill or a power cut costs
+the events of the last second, and no other; and what was acknowledged in that second may be sent a second time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from time import monotonic, time
+from typing import Any, NoReturn
+
+from edge.errors import OutputError
+
+LOG = logging.getLogger(__name__)
+
+SAVE_EVERY = 1.0
+"""Seconds between two commits at the least."""
+
+WAIT = 0.95
+"""Seconds that an event waits in memory before it is written; with one tick of its owner it stays under a second."""
+
+IN_MEMORY = 10_000
+"""Events that are held while the disk takes none."""
+
+_SCHEMA = """
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA journal_size_limit = 1000000;
+CREATE TABLE IF NOT EXISTS event (number INTEGER PRIMARY KEY, stamp REAL, payload TEXT NOT NULL);
+"""
+
+_CHUNK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An event on its way.
+
+    Attributes:
+        number: its place in the queue.
+        payload: its JSON.
+        since: monotonic seconds when it came in; 0.0 for one from the disk.
+        stamp: Unix seconds when it came in; None where the clock could not be believed.
+    """
+
+    number: int
+    payload: str
+    since: float = 0.0
+    stamp: float | None = None
+
+
+class Outbox:
+    """Keeps events until they are forgotten. Not to be shared between threads.
+
+    Attributes:
+        path: the database; None: memory alone.
+        dropped: events given up because the caps were reached, oldest first.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        max_bytes: int = 200_000_000,
+        max_age: float = 7 * 86400.0,
+        clock: Callable[[], float] = monotonic,
+        calendar: Callable[[], float] = time,
+    ) -> None:
+        """Open or make the database, and see what waits in it; a damaged one is set aside.
+
+        Args:
+            path: see the class.
+            max_bytes: of the database, at most.
+            max_age: seconds after which an event is given up. A clock that is not believed ages nothing.
+            clock: monotonic seconds.
+            calendar: Unix seconds.
+
+        Raises:
+            OutputError: it cannot be written, or another process has it.
+        """
+        self.path = path
+        self.dropped = 0
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+        self._clock = clock
+        self._calendar = calendar
+        self._fresh: dict[int, Waiting] = {}
+        self._gone: set[int] = set()
+        self._stored = 0
+        self._newest_stored = 0
+        self._saved = clock() - SAVE_EVERY
+        self._database: sqlite3.Connection | None = None
+        if path is not None:
+            self._database = self._open(path)
+        self._next = self._newest_stored + 1
+
+    def __len__(self) -> int:
+        """Events that wait."""
+        return self._stored - len(self._gone) + len(self._fresh)
+
+    @property
+    def unsaved(self) -> int:
+        """Events that would be lost with the process."""
+        return len(self._fresh)
+
+    def put(self, payload: str, *, believed: bool) -> None:
+        """Take an event in.
+
+        Args:
+            payload: one line.
+            believed: whether the clock is.
+        """
+        now = self._clock()
+        stamp = self._calendar() if believed else None
+        self._fresh[self._next] = Waiting(self._next, payload, now, stamp)
+        self._next += 1
+        if len(self._fresh) > IN_MEMORY:
+            del self._fresh[next(iter(self._fresh))]
+            self.dropped += 1
+
+    def after(self, number: int, most: int) -> list[Waiting]:
+        """The oldest events behind a place in the queue, 0 being its beginning.
+
+        Raises:
+            OutputError: the disk cannot be read.
+        """
+        found: list[Waiting] = []
+        if number < self._newest_stored and self._stored > len(self._gone):
+            # So many more, since those that are gone are only skipped here.
+            rows = self._run(
+                "SELECT number, payload, stamp FROM event WHERE number > ? ORDER BY number LIMIT ?",
+                (number, most + len(self._gone)),
+            )
+            found = [Waiting(row[0], row[1], stamp=row[2]) for row in rows if row[0] not in self._gone][:most]
+        if len(found) < most:
+            newer = (event for event in self._fresh.values() if event.number > number)
+            found += islice(newer, most - len(found))
+        return found
+
+    def forget(self, number: int) -> None:
+        """It has arrived."""
+        if self._fresh.pop(number, None) is None and 0 < number <= self._newest_stored:
+            self._gone.add(number)
+
+    def save_in(self) -> float | None:
+        """Seconds until `save` has something to do, 0 or less when it is time; None: nothing waits for it."""
+        if self.path is None or not (self._fresh or self._gone):
+            return None
+        now = self._clock()
+        rest = self._saved + SAVE_EVERY - now
+        if self._gone:
+            return rest
+        return max(rest, next(iter(self._fresh.values())).since + WAIT - now)
+
+    def save(self) -> None:
+        """Write what waits and strike out what has arrived, in one commit, and keep to the caps.
+
+        Raises:
+            OutputError: the disk does not take it. Nothing is lost, and the next call tries again.
+        """
+        if self.path is None:
+            return
+        self._saved = self._clock()
+        fresh, gone = list(self._fresh.values()), list(self._gone)
+        try:
+            with self._opened() as database:
+                database.executemany("DELETE FROM event WHERE number = ?", ((number,) for number in gone))
+                rows = ((event.number, event.stamp, event.payload) for event in fresh)
+                database.executemany("INSERT INTO event VALUES (?, ?, ?)", rows)
+            self._stored += len(fresh) - len(gone)
+            self._newest_stored = fresh[-1].number if fresh else self._newest_stored
+            self._fresh.clear()
+            self._gone.clear()
+            self._keep_to_caps()
+            if not self._stored:
+                self._shrink()
+        except sqlite3.Error as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """Save and close; a second time does nothing.
+
+        Raises:
+            OutputError: what waits could not be written.
+        """
+        if self._database is None and not self._fresh:
+            return
+        try:
+            self.save()
+        finally:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is None:
+            if self.path is None:
+                raise ValueError("an outbox in memory has no database")
+            self._database = self._open(self.path)
+        return self._database
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        try:
+            try:
+                return self._connect(path)
+            except sqlite3.DatabaseError as error:
+                if type(error) is not sqlite3.DatabaseError:  # a busy or full disk is no damage
+                    raise
+                self._set_aside(path, error)
+                return self._connect(path)
+        except (sqlite3.Error, OSError) as error:
+            self._fail(error)
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        database = sqlite3.connect(path, timeout=0.0, check_same_thread=False)
+        try:
+            # Alone, SQLite needs no shared memory beside the file, and a second daemon is noticed.
+            database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            database.executescript(_SCHEMA)
+            if (told := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(told)
+            # Written at once: it takes the lock, and a disk that is full or read-only is told now.
+            with database:
+                database.execute("PRAGMA user_version = 1")
+            self._stored, newest = database.execute("SELECT count(*), max(number) FROM event").fetchone()
+        except BaseException:
+            database.close()
+            raise
+        self._newest_stored = newest or self._newest_stored
+        return database
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        aside = path.with_name(f"{path.name}.damaged")
+        LOG.warning("the outbox %s is damaged (%s); it is kept as %s, and a new one begun", path, error, aside)
+        path.replace(aside)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    def _run(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        return self._opened().execute(statement, values).fetchall()
+
+    def _keep_to_caps(self) -> None:
+        """Give up the oldest, while they take too much room or are too old."""
+        oldest_allowed = self._calendar() - self._max_age
+        while self._stored:
+            excess = self._used_bytes() > self._max_bytes
+            rows = self._run("SELECT number, stamp FROM event ORDER BY number LIMIT ?", (_CHUNK,))
+            doomed = [(row[0],) for row in rows if excess or (row[1] is not None and row[1] < oldest_allowed)]
+            if not doomed:
+                return
+            with self._opened() as database:
+                database.executemany("DELETE FROM event WHERE number = ?", doomed)
+            self._stored -= len(doomed)
+            self.dropped += len(doomed)
+            if len(doomed) < _CHUNK:
+                return
+
+    def _used_bytes(self) -> int:
+        pages, free, size = (
+            int(self._run(f"PRAGMA {name}")[0][0]) for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
+
+    def _shrink(self) -> None:
+        """Give the room of a long outage back."""
+        if int(self._run("PRAGMA freelist_count")[0][0]) > 16:
+            self._run("PRAGMA incremental_vacuum")
+            self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _disconnect(self) -> None:
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None
+
+    def _fail(self, error: Exception) -> NoReturn:
+        self._disconnect()
+        if "locked" in str(error):
+            raise OutputError(
+                f"another process has the outbox {self.path}; stop it, or give this one a folder"
+            ) from None
+        raise OutputError(f"the outbox {self.path} cannot be written ({error}); make room for it") from None
