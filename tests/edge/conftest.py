@@ -1,17 +1,22 @@
 import io
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
+import edge.health
 import edge.progress
 from edge.detector import Hit
 from edge.events import Event
 from edge.frame import Box
+from edge.health import Health, Snapshot
 from edge.pyramid import Pyramid
 
 
@@ -134,3 +139,22 @@ def scripted_haar() -> type[ScriptedHaar]:
 def paint() -> Callable[..., np.ndarray]:
     """Make a frame in which each name has a face of its own, the later ones in front."""
     return paint_faces
+
+
+@pytest.fixture(scope="session")
+def health_validator() -> Draft202012Validator:
+    """Holds an object against `mien/health/1`."""
+    schema = json.loads(Path(edge.health.__file__).with_name("health.schema.json").read_text(encoding="utf-8"))
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+@pytest.fixture(autouse=True)
+def every_snapshot_fits_its_schema(monkeypatch, health_validator) -> None:
+    """Whoever asks for it, the daemon's threads included: a wrong one ends the run, and so fails the test."""
+
+    def take(health: Health, snapshot: Callable[[Health], Snapshot] = Health.snapshot) -> Snapshot:
+        taken = snapshot(health)
+        health_validator.validate(json.loads(taken.to_json()))
+        return taken
+
+    monkeypatch.setattr(Health, "snapshot", take)
