@@ -100,11 +100,12 @@ class ReportConfig:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """The local log of events. No path: no log."""
+    """The local log of events. No path: no log. `max_age_days` is 0 where lines stay until there are too many."""
 
     path: Annotated[Path | None, rules.path("the path of the log, such as /var/log/mien/mien.jsonl, or empty")] = None
     max_bytes: Annotated[int, rules.whole(10_000, 10**12, " bytes")] = 10_000_000
     keep: Annotated[int, rules.whole(0, 1000, " old files")] = 5
+    max_age_days: Annotated[float, rules.real(0, 36500, " days")] = 30.0
 
 
 @dataclass(frozen=True, slots=True)

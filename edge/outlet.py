@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from edge.errors import UnavailableError
+from edge.errors import OutputError, UnavailableError
 from edge.events import Event
-from edge.sinks import Sink
+from edge.sinks import NotStoredError, Sink
 from edge.supervisor import Supervisor, join_all
 
 LOG = logging.getLogger(__name__)
@@ -21,16 +22,28 @@ QUEUE_SIZE = 1000
 IDLE_SECONDS = 0.5
 """How often a sink without events is given its turn."""
 
+STEADY_SECONDS = 60.0
+"""A sink that failed works again when it has taken events for so long; flickering is not told of each time."""
+
 
 class Outlet:
     """Hands events to one sink, in order.
 
-    What a sink raises ends the run, as any thread's exception does; only `UnavailableError` (a broker that is away)
-    does not: what could not be brought out is counted in `lost`, and `problem` keeps the last reason.
+    A broker that is away (`UnavailableError`) or a disk that is full (`OutputError`) ends nothing: what could not be
+    brought out is counted in `lost`, `problem` keeps the last reason, and the next event is tried afresh. It is told
+    once, and once more when the sink works again. But a file that is read `patient`ly, where nothing is to be lost,
+    ends with the disk. Anything else that a sink raises ends the run, as any thread's exception does.
     """
 
     def __init__(
-        self, sink: Sink, supervisor: Supervisor, *, patient: bool, size: int = QUEUE_SIZE, idle: float = IDLE_SECONDS
+        self,
+        sink: Sink,
+        supervisor: Supervisor,
+        *,
+        patient: bool,
+        size: int = QUEUE_SIZE,
+        idle: float = IDLE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start the sink's thread.
 
@@ -40,18 +53,22 @@ class Outlet:
             patient: whether `put` waits for room (files: nothing is lost) or drops the oldest (cameras).
             size: how many events may wait.
             idle: seconds after which a sink without events is given its turn.
+            clock: monotonic seconds.
         """
         self.name = sink.name
         self.dropped = 0
         """Events given up because too many were waiting."""
         self.lost = 0
         """Events that the sink could not bring out."""
-        self.problem: UnavailableError | None = None
+        self.problem: OutputError | UnavailableError | None = None
         self._sink = sink
         self._supervisor = supervisor
         self._patient = patient
         self._size = size
         self._idle = idle
+        self._clock = clock
+        self._failed: float | None = None
+        self._lost_before = 0
         self._changed = threading.Condition()
         self._waiting: deque[Event] = deque()
         self._finished = False
@@ -107,8 +124,21 @@ class Outlet:
     def _try(self, action: Callable[[], None], losing: int = 0) -> None:
         try:
             action()
-        except UnavailableError as error:
-            if losing and not self.lost:
-                LOG.warning("%s: %s", self.name, error)
-            self.problem = error
-            self.lost += losing
+        except (OutputError, UnavailableError) as error:
+            self._lose(error, error.events if isinstance(error, NotStoredError) else losing)
+        else:
+            if losing and self._failed is not None and self._clock() - self._failed >= STEADY_SECONDS:
+                LOG.warning("%s works again; %d events were lost", self.name, self.lost - self._lost_before)
+                self._failed = None
+
+    def _lose(self, error: OutputError | UnavailableError, events: int) -> None:
+        self.problem = error
+        if self._failed is None:
+            self._lost_before = self.lost
+        self.lost += events
+        if self._patient and isinstance(error, OutputError):
+            raise error
+        # What happens at the end of a run, the run tells of itself.
+        if self._failed is None and not self._finished:
+            LOG.warning("%s: %s", self.name, error)
+        self._failed = self._clock()

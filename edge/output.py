@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.annotate import draw
 from edge.config import Config
-from edge.errors import UnavailableError
+from edge.errors import OutputError, UnavailableError
 from edge.events import APPEARED, Event
 from edge.outlet import Outlet
 from edge.pipeline import Seen
@@ -19,6 +19,9 @@ from edge.sinks.console import Console
 from edge.sinks.log import JsonLinesLog
 from edge.sinks.mqtt import MqttSink, open_mqtt
 from edge.supervisor import Supervisor
+
+DAY = 86400.0
+"""Seconds."""
 
 SINK_SECONDS = 15.0
 """How long a sink may take to bring out what waits: three times what MQTT allows itself."""
@@ -51,7 +54,7 @@ class Output:
     outlets: list[Outlet] = field(default_factory=list)
     mqtt: MqttSink | None = None
     opened: float = field(default_factory=time.monotonic)
-    problem: UnavailableError | None = None
+    problem: OutputError | UnavailableError | None = None
     frames: int = 0
     skipped: int = 0
     faces: int = 0
@@ -76,7 +79,12 @@ class Output:
         if annotate is not None:
             self.recording = open_recording(annotate, live=live)
         if config.log.path is not None:
-            log = JsonLinesLog(config.log.path, max_bytes=config.log.max_bytes, keep=config.log.keep)
+            log = JsonLinesLog(
+                config.log.path,
+                max_bytes=config.log.max_bytes,
+                keep=config.log.keep,
+                max_age=config.log.max_age_days * DAY,
+            )
             self.outlets.append(Outlet(log, self.supervisor, patient=patient))
         if config.mqtt.url:
             self.mqtt = open_mqtt(config.mqtt, device, folder)

@@ -1,7 +1,9 @@
-"""The local log: JSON Lines, one event a line, rotated by size."""
+"""The local log: JSON Lines, one event a line, rotated by size and by age."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -9,24 +11,32 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
+from edge.device import clock_is_synced
 from edge.errors import OutputError
 from edge.events import Event
+from edge.rotation import LONGEST_LINE, begin, expire, numbered, real_path, shift
+from edge.sinks import NotStoredError
 
 SYNC_EVERY = 1.0
 """Seconds between two fsyncs at the least: SD cards wear, and a power cut may cost no more than this."""
 
+AGE_EVERY = 600.0
+"""Seconds between two looks at how old lines are."""
+
 _BLOCK = 64 * 1024
-_LONGEST_LINE = 1024 * 1024
 
 
 class JsonLinesLog:
     """Appends events to a file that any tool for JSON Lines reads.
 
-    Every line is handed to the kernel at once and synced at most once a second. At `max_bytes` the file becomes
-    `NAME.1`, that becomes `NAME.2` and so on; what would be older than `NAME.<keep>` is deleted. What a power cut has
-    torn off the last line is moved to `NAME.torn` when the log is opened again; whole lines are never touched.
+    Every line is handed to the kernel at once and synced at most once a second. At `max_bytes`, and often enough for
+    `max_age`, the file becomes `NAME.1`, that becomes `NAME.2` and so on; what would be older than `NAME.<keep>`, or
+    holds lines older than `max_age`, is deleted. What a power cut has torn off the last line is moved to `NAME.torn`
+    when the log is opened again; whole lines are never touched.
+
+    A disk that is full or cannot be written costs the events of that time and no others. A file that somebody moves
+    away, deletes or truncates is begun anew.
     """
 
     name = "log"
@@ -37,72 +47,115 @@ class JsonLinesLog:
         *,
         max_bytes: int = 10_000_000,
         keep: int = 5,
+        max_age: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
+        calendar: Callable[[], float] = time.time,
+        clock_synced: Callable[[], bool] = clock_is_synced,
     ) -> None:
-        """Open or make the file, and its folder, and repair its end.
+        """Open or make the file, and its folder, repair its end and delete what is too old.
+
+        Args:
+            path: the log; where it is a symbolic link, the old files lie beside what it points to.
+            max_bytes: size of a file at the most, unless one event alone is larger.
+            keep: how many old files stay.
+            max_age: seconds that a line stays at the most; 0: for ever.
+            clock: monotonic seconds.
+            calendar: seconds since 1970.
+            clock_synced: whether `calendar` can be believed.
 
         Raises:
             OutputError: it cannot be written, another process writes to it, or it is no log of events.
         """
         self.path = path
+        self._place = real_path(path)
         self._max_bytes = max_bytes
         self._keep = keep
+        self._max_age = max_age
         self._clock = clock
+        self._calendar = calendar
+        self._clock_synced = clock_synced
         self._synced = clock()
-        self._unsynced = False
+        self._looked = clock()
+        self._unsynced = 0
+        self._whole: int | None = None
+        self._file = -1
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._open(path)
+            self._begin()
         except OSError as error:
-            self._refuse(error)
-        try:
-            self._repair()
-            self._size = os.lseek(self._file, 0, os.SEEK_END)
-        except OSError as error:
-            os.close(self._file)
-            self._refuse(error)
+            raise OutputError(self._explain(error)) from None
 
     def publish(self, event: Event) -> None:
         """Append one event.
 
         Raises:
-            OutputError: the line could not be written; nothing of it stays behind, and the next one is tried afresh.
+            NotStoredError: the line could not be written; nothing of it stays behind, and the next one is tried
+                afresh. Or the disk did not take what was written in the last second.
         """
         line = event.to_json().encode() + b"\n"
         try:
-            if self._size and self._size + len(line) > self._max_bytes:
+            size = self._find()
+            if size and size + len(line) > self._max_bytes:
                 self._rotate()
-            self._append(line)
+                size = 0
+            self._append(line, size)
         except OSError as error:
-            self._refuse(error)
+            raise NotStoredError(self._explain(error), 1 + getattr(error, "events", 0)) from None
+        self._unsynced += 1
         self.idle()
 
     def idle(self) -> None:
-        """Sync what was written, if the last time is a second ago.
+        """Sync what was written, if the last time is a second ago, and let go what is too old.
 
         Raises:
-            OutputError: the disk does not take it.
+            NotStoredError: the disk does not take it.
         """
-        if self._unsynced and self._clock() - self._synced >= SYNC_EVERY:
+        now = self._clock()
+        if self._unsynced and now - self._synced >= SYNC_EVERY:
+            self._sync()
+        if self._max_age and now - self._looked >= AGE_EVERY:
+            self._looked = now
             try:
-                self._sync()
+                self._find()
+                self._grow_old()
             except OSError as error:
-                self._refuse(error)
+                raise NotStoredError(self._explain(error), getattr(error, "events", 0)) from None
 
     def close(self) -> None:
         """Sync and close; a second time does nothing."""
         if self._file < 0:
             return
-        handle, self._file = self._file, -1
         try:
-            os.fsync(handle)
-        except OSError as error:
-            self._refuse(error)
+            self._sync()
         finally:
-            os.close(handle)
+            os.close(self._file)
+            self._file = -1
 
-    def _open(self, path: Path, extra: int = 0) -> int:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | extra, 0o640)
+    def _begin(self) -> None:
+        """Open the file as it is now, in place of one that was open before."""
+        folder = self._place.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"its folder {folder} may not be written, where its old files go")
+        handle = self._open(self._place)
+        try:
+            self._repair(handle)
+            _sync_folder(folder)
+        except OSError:
+            os.close(handle)
+            raise
+        self._take(handle)
+        self._grow_old()
+
+    def _take(self, handle: int) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = handle
+        self._whole = None
+        about = os.fstat(handle)
+        self._identity = about.st_dev, about.st_ino
+
+    def _open(self, place: Path, extra: int = 0) -> int:
+        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | extra, 0o640)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -110,76 +163,117 @@ class JsonLinesLog:
             raise OutputError(
                 f"another process is writing to the log {self.path}; stop it, or give this one another log.path"
             ) from None
+        except OSError:
+            os.close(handle)
+            raise
         return handle
 
-    def _append(self, line: bytes) -> None:
+    def _find(self) -> int:
+        """The file's size in bytes, once it is sure that the file lies in its place and ends with a whole line."""
+        try:
+            about = self._place.stat()
+        except FileNotFoundError:
+            about = None
+        if about is None or (about.st_dev, about.st_ino) != self._identity:
+            self._begin()
+            return os.fstat(self._file).st_size
+        if self._whole is None:
+            return about.st_size
+        if self._whole < about.st_size:
+            os.ftruncate(self._file, self._whole)
+        self._whole = None
+        return os.fstat(self._file).st_size
+
+    def _append(self, line: bytes, size: int) -> None:
         rest = memoryview(line)
         try:
             while rest:
                 rest = rest[os.write(self._file, rest) :]
         except OSError:
-            os.ftruncate(self._file, self._size)
+            if len(rest) < len(line):
+                self._whole = size
+                # Where even that fails, the next event tries it again.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, size)
+                    self._whole = None
             raise
-        self._size += len(line)
-        self._unsynced = True
 
     def _sync(self) -> None:
-        os.fsync(self._file)
+        """Bring all lines to the disk. After a failure the kernel forgets them, so that trying again would not help."""
         self._synced = self._clock()
-        self._unsynced = False
+        events, self._unsynced = self._unsynced, 0
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise NotStoredError(self._explain(error), events) from None
 
     def _rotate(self) -> None:
         """Begin a new file. It is made before any old one is moved, so that a failure leaves everything in place."""
-        self._sync()
-        fresh_path = self._numbered("new")
-        fresh = self._open(fresh_path, os.O_TRUNC)
+        if self._unsynced:
+            self._sync()
+        fresh_place = numbered(self._place, "new")
+        fresh_place.unlink(missing_ok=True)
+        fresh = self._open(fresh_place, os.O_EXCL)
         try:
-            for number in range(self._keep, 0, -1):
-                younger = self._numbered(number - 1) if number > 1 else self.path
-                if younger.exists():
-                    younger.replace(self._numbered(number))
-            fresh_path.replace(self.path)
+            shift(self._place, fresh_place, self._keep)
         except OSError:
             os.close(fresh)
             raise
-        os.close(self._file)
-        self._file, self._size = fresh, 0
-        _sync_folder(self.path.parent)
+        self._take(fresh)
+        _sync_folder(self._place.parent)
 
-    def _numbered(self, suffix: int | str) -> Path:
-        return self.path.with_name(f"{self.path.name}.{suffix}")
+    def _grow_old(self) -> None:
+        """Delete old files that are too many or too old, and begin a new one so that these lines can go in time."""
+        now, synced = self._calendar(), self._clock_synced()
+        if self._max_age:
+            begun = begin(self._place, synced=synced)
+            # With `keep` old files the last one is full of lines that are too old when the next would push it out.
+            if begun is not None and now - begun >= self._max_age / (self._keep + 1):
+                self._rotate()
+            torn = numbered(self._place, "torn")
+            if torn.exists() and now - torn.stat().st_mtime >= self._max_age:
+                torn.unlink()
+        expire(self._place, keep=self._keep, max_age=self._max_age, now=now, synced=synced)
 
-    def _repair(self) -> None:
+    def _repair(self, handle: int) -> None:
         """Move what follows the last line break out of the way, or finish the line if only its break is missing."""
-        size = os.lseek(self._file, 0, os.SEEK_END)
+        size = os.lseek(handle, 0, os.SEEK_END)
         # What begins otherwise was named by mistake and is somebody's file; zeros are what a power cut leaves.
-        if size and os.pread(self._file, 1, 0) not in (b"{", b"\0"):
+        if size and os.pread(handle, 1, 0) not in (b"{", b"\0"):
             raise OutputError(f"{self.path} is there and is no log of events; give log.path another name")
         end = size
-        while end and (newline := _last_newline(self._file, end)) is None:
+        while end and (newline := _last_newline(handle, end)) is None:
             end = max(end - _BLOCK, 0)
         whole = newline + 1 if end and newline is not None else 0
         if whole == size:
             return
-        if size - whole <= _LONGEST_LINE and _is_object(os.pread(self._file, size - whole, whole)):
-            os.write(self._file, b"\n")
+        if size - whole <= LONGEST_LINE and _is_object(os.pread(handle, size - whole, whole)):
+            os.write(handle, b"\n")
         else:
-            with self._numbered("torn").open("ab") as torn, self.path.open("rb") as log:
-                log.seek(whole)
-                shutil.copyfileobj(log, torn)
-                torn.write(b"\n")
-                torn.flush()
-                os.fsync(torn.fileno())
-            os.ftruncate(self._file, whole)
-        os.fsync(self._file)
+            self._put_aside(whole, size)
+            os.ftruncate(handle, whole)
+        os.fsync(handle)
 
-    def _refuse(self, error: OSError) -> NoReturn:
+    def _put_aside(self, start: int, end: int) -> None:
+        """Append what stands between two positions to `NAME.torn`, which is begun anew before it grows too large."""
+        place = numbered(self._place, "torn")
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        with os.fdopen(handle, "ab") as torn, self._place.open("rb") as log:
+            if torn.tell() + end - start > self._max_bytes:
+                torn.truncate(0)
+            log.seek(start)
+            shutil.copyfileobj(log, torn)
+            torn.write(b"\n")
+            torn.flush()
+            os.fsync(torn.fileno())
+
+    def _explain(self, error: OSError) -> str:
         if isinstance(error, OutputError):
-            raise error
-        raise OutputError(
+            return str(error)
+        return (
             f"the log {self.path} cannot be written ({error.strerror}); make room or set log.path to a file that "
             "the user that runs mien may write"
-        ) from None
+        )
 
 
 def _last_newline(handle: int, end: int) -> int | None:
@@ -192,7 +286,7 @@ def _last_newline(handle: int, end: int) -> int | None:
 def _is_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -200,5 +294,9 @@ def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        # Some file systems cannot do that; what is in the file is synced all the same.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
     finally:
         os.close(handle)

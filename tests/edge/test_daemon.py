@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -462,17 +464,31 @@ def test_a_fault_in_a_sink_ends_the_run_with_70(realtime, monkeypatch, capsys):
     assert "ZeroDivisionError: a fault" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("realtime", [0, 1], ids=["in order", "in threads"])
-def test_a_log_that_cannot_grow_ends_the_run_with_73_and_keeps_what_it_has(realtime, tmp_path, capsys):
-    source = f"synthetic:size=320x240,fps=10,seconds=0,faces=2,realtime={realtime}"
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        assert run("--source", source, "--log", tmp_path / "events") == 73
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_log_that_cannot_grow_ends_the_reading_of_a_file_with_73_and_keeps_what_it_has(tmp_path, capsys):
+    source = "synthetic:size=320x240,fps=10,seconds=0,faces=2"
+    with files_no_larger_than(600):
+        assert run("--source", source, "--log", tmp_path / "events") == 73
     assert str(tmp_path / "events") in capsys.readouterr().err
     assert types(tmp_path / "events") == ["appeared"]
+
+
+def test_a_log_that_cannot_grow_does_not_end_a_cameras_run(tmp_path, capsys, caplog):
+    source = "synthetic:size=320x240,fps=10,seconds=1,faces=2,realtime=1"
+    with files_no_larger_than(600):
+        assert run("--source", source, "--log", tmp_path / "events") == 0
+    assert types(tmp_path / "events") == ["appeared"]
+    assert "events lost" in capsys.readouterr().err
+    assert [message for message in caplog.messages if message.startswith(f"log: the log {tmp_path}/events cannot")]
 
 
 # Processes of their own

@@ -3,7 +3,8 @@ import threading
 import pytest
 
 from edge.errors import OutputError, UnavailableError
-from edge.outlet import Outlet
+from edge.outlet import STEADY_SECONDS, Outlet
+from edge.sinks import NotStoredError
 from edge.supervisor import StuckError, Supervisor
 
 
@@ -92,15 +93,68 @@ def test_whoever_waits_for_room_is_let_go_when_the_run_ends(make_event, supervis
     outlet.finish(5)
 
 
-def test_a_sink_that_cannot_write_ends_the_run(make_event, supervisor):
-    sink = Recorder(error=OutputError("disk full"), fail_at={1})
-    outlet = Outlet(sink, supervisor, patient=False)
+def test_a_full_disk_ends_the_reading_of_a_file_where_nothing_is_to_be_lost(make_event, supervisor, caplog):
+    sink = Recorder(error=NotStoredError("disk full", 1), fail_at={1})
+    outlet = Outlet(sink, supervisor, patient=True)
     for track in range(3):
         outlet.put(make_event(track=track))
     outlet.finish(5)
     assert supervisor.stopped()
     assert isinstance(supervisor.failure, OutputError)
-    assert sink.closed == 1
+    assert (sink.events, sink.closed, outlet.lost) == ([0], 1, 1)
+    assert caplog.messages == []
+
+
+def test_a_full_disk_of_a_camera_ends_nothing_and_what_was_not_stored_is_counted(make_event, supervisor):
+    sink = Recorder(error=NotStoredError("disk full", 3), fail_at={1, 2})
+    outlet = Outlet(sink, supervisor, patient=False)
+    for track in range(4):
+        outlet.put(make_event(track=track))
+    outlet.finish(5)
+    assert sink.events == [0, 3]
+    assert (outlet.lost, str(outlet.problem), supervisor.failure) == (6, "disk full", None)
+
+
+def test_a_problem_is_told_once_and_once_more_when_it_is_over(make_event, supervisor, caplog):
+    now, turn = [0.0], threading.Semaphore(0)
+    sink = Recorder(error=NotStoredError("disk full", 1), fail_at=range(3, 1000))
+    taken = sink.publish
+
+    def publish(event):
+        try:
+            taken(event)
+        finally:
+            now[0] += 1.0
+            turn.release()
+
+    sink.publish = publish
+    outlet = Outlet(sink, supervisor, patient=False, clock=lambda: now[0])
+
+    def put(*tracks):
+        for track in tracks:
+            outlet.put(make_event(track=track))
+            assert turn.acquire(timeout=5)
+
+    put(0, 1, *range(3, 103))
+    assert caplog.messages == ["recorder: disk full"]
+    put(*[0, 200] * 50)
+    assert caplog.messages == ["recorder: disk full"], "a disk that has room now and then is told of once"
+    put(*[0] * int(STEADY_SECONDS + 1))
+    put(300)
+    outlet.finish(5)
+    assert caplog.messages == [
+        "recorder: disk full",
+        "recorder works again; 150 events were lost",
+        "recorder: disk full",
+    ]
+    assert outlet.lost == 151
+
+
+def test_a_fault_of_a_sink_ends_the_run(make_event, supervisor):
+    outlet = Outlet(Recorder(error=ZeroDivisionError("a fault"), fail_at={0}), supervisor, patient=False)
+    outlet.put(make_event(track=0))
+    outlet.finish(5)
+    assert isinstance(supervisor.failure, ZeroDivisionError)
 
 
 def test_a_sink_that_cannot_reach_its_broker_ends_nothing_and_is_counted(make_event, supervisor):

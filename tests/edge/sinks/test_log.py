@@ -67,6 +67,7 @@ def test_the_disk_is_synced_at_most_once_a_second_and_at_the_end(path, make_even
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(clock.now))
     clock = Clock()
     log = JsonLinesLog(path, clock=clock)
+    synced.clear()
     for number, clock.now in enumerate((0.1, 0.5, 0.99, 1.0, 1.2, 1.9)):
         log.publish(make_event(number))
     assert synced == [1.0]
