@@ -127,6 +127,29 @@ class MqttConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthConfig:
+    """How the daemon is. `every`: seconds between two messages on MQTT."""
+
+    every: Annotated[float, rules.real(1, 86400, " seconds")] = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """The same figures for Prometheus. Port 0: nobody listens."""
+
+    port: Annotated[int, rules.whole(0, 65535)] = 0
+    address: Annotated[str, rules.text("an address of this machine such as 127.0.0.1 or 0.0.0.0")] = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAssistantConfig:
+    """Whether Home Assistant is told of this device over MQTT; where not, an earlier message is taken back."""
+
+    enabled: Annotated[bool, rules.yes_or_no()] = True
+    prefix: Annotated[str, rules.text("a topic such as homeassistant, without + # $", rules.is_topic)] = "homeassistant"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that can be set, checked."""
 
@@ -138,6 +161,9 @@ class Config:
     report: ReportConfig = ReportConfig()
     log: LogConfig = LogConfig()
     mqtt: MqttConfig = MqttConfig()
+    health: HealthConfig = HealthConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    homeassistant: HomeAssistantConfig = HomeAssistantConfig()
 
 
 _SECTIONS: dict[str, type[Any]] = get_type_hints(Config)
@@ -146,7 +172,7 @@ _RULES: dict[str, dict[str, rules.Rule]] = {
     for section, keys in _SECTIONS.items()
 }
 # May be given, but not as nothing.
-_NOT_EMPTY = {"source.spec", "mqtt.base"}
+_NOT_EMPTY = {"source.spec", "mqtt.base", "metrics.address", "homeassistant.prefix"}
 
 
 class _RefusedError(ValueError):

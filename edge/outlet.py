@@ -74,6 +74,11 @@ class Outlet:
         self._finished = False
         self._thread = supervisor.start(sink.name, self._work)
 
+    @property
+    def waiting(self) -> int:
+        """Events that the sink has not taken yet."""
+        return len(self._waiting)
+
     def put(self, event: Event) -> None:
         """Queue an event."""
         with self._changed:

@@ -12,6 +12,7 @@ from edge.annotate import draw
 from edge.config import Config
 from edge.errors import OutputError, UnavailableError
 from edge.events import APPEARED, Event
+from edge.health import Queue
 from edge.outlet import Outlet
 from edge.pipeline import Seen
 from edge.recording import Recording, open_recording
@@ -108,6 +109,14 @@ class Output:
             self.faces += event.type == APPEARED
             for outlet in self.outlets:
                 outlet.put(event)
+
+    def queues(self) -> dict[str, Queue]:
+        """What waits for each sink and what it has lost, by its name; for any thread."""
+        queues = {outlet.name: Queue(outlet.waiting, outlet.dropped + outlet.lost) for outlet in self.outlets}
+        if self.mqtt is not None and (handed := queues.get(self.mqtt.name)):
+            lost = handed.lost + self.mqtt.dropped + self.mqtt.rejected
+            queues[self.mqtt.name] = Queue(handed.waiting + self.mqtt.unsent, lost)
+        return queues
 
     def bring_out(self, *, insist: bool) -> None:
         """Close recording and sinks, each in turn, whatever happens to the others.
