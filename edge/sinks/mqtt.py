@@ -39,6 +39,9 @@ AHEAD = 256
 RETRY_SAVING = 5.0
 """Seconds until a disk that took nothing is tried again."""
 
+UNWANTED_RESTS = 60.0
+"""Seconds until a document that the broker did not take is sent again."""
+
 TAKEN_OVER = 0x8E
 """MQTT 5's reason code for a session that another client with the same id has taken over."""
 
@@ -61,12 +64,14 @@ class _Document:
         make: the latest payload.
         qos: 0 or 1.
         due: whether the broker does not have it yet.
+        rests_until: monotonic seconds until when it is not sent, since the broker did not want it.
     """
 
     topic: str
     make: Callable[[], str]
     qos: int
     due: bool = True
+    rests_until: float = 0.0
 
 
 def open_mqtt(config: MqttConfig, device: str, folder: Path) -> MqttSink:
@@ -234,7 +239,7 @@ class MqttSink:
     def _is_done(self) -> bool:
         if self._refused or not self._connected:
             return self._refused or not self.unsent or self._outbox.path is not None
-        return not (self.unsent or self._in_flight or any(document.due for document in self._documents.values()))
+        return not (self.unsent or self._in_flight or self._due())
 
     def _wait(self, happened: Callable[[], bool], timeout: float) -> None:
         with self._changed:
@@ -319,12 +324,18 @@ class MqttSink:
     def _send_waiting(self) -> None:
         if not self._connected or self._stopped:
             return
-        for name, document in self._documents.items():
-            if document.due and name not in self._in_flight.values():
+        for name, document in self._due().items():
+            if name not in self._in_flight.values():
                 document.due = False
                 self._send(document.topic, document.make(), document.qos, name)
         while len(self._in_flight) < self._window and (event := self._next_event()) is not None:
             self._send(f"{self._topic}/event", event.payload, 1, event)
+
+    def _due(self) -> dict[str, _Document]:
+        now = monotonic()
+        return {
+            name: document for name, document in self._documents.items() if document.due and now >= document.rests_until
+        }
 
     def _next_event(self) -> Waiting | None:
         if not self._ready:
@@ -403,6 +414,9 @@ class MqttSink:
         if isinstance(what, Waiting):
             self.rejected += 1
             self._rejection = f"{self.rejected} events were rejected by the broker at {self._address} ({failure})"
+        else:
+            # Mosquitto 2.0 hangs up on whoever publishes what he may not; events must have their turn too.
+            self._documents[what].rests_until = monotonic() + UNWANTED_RESTS
 
     def _tell(self, problem: str) -> None:
         """Log a problem once, and again only after a connection that lasted."""

@@ -254,7 +254,7 @@ def test_topics_that_the_broker_does_not_take_are_an_error(locked, tmp_path, mak
     sink = open_mqtt(configured(locked.port, tmp_path, "hunter2"), "bathroom", tmp_path)
     sink.publish(make_event(1))
     sink.publish(make_event(2))
-    assert sink.wait_connected(5)
+    sink._wait(lambda: sink.rejected == 2, 10)
     with pytest.raises(UnavailableError, match=r"2 events were rejected by the broker .*\(Not authorized\)"):
         sink.close()
     assert caplog.text.count("does not take mien/bathroom/event") == 1
