@@ -22,13 +22,17 @@ TRAINER = [
     "scipy>=1.10",
     "rich>=13",
 ]
+# From 0.20 on its server can be ended.
+METRICS = ["prometheus-client>=0.20"]
 # The linters are held to a series, so that a release of theirs turns no gate red by itself.
 DEV = [
+    *METRICS,
     "pytest>=8",
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",
     "ruff>=0.17,<0.18",
     "mypy>=2.4,<2.5",
+    "jinja2>=3",
     "jsonschema>=4",
     "types-jsonschema",
     "pillow>=10",
@@ -52,6 +56,7 @@ setup(
     ],
     extras_require={
         "tflite-runtime": TFLITE_RUNTIME,
+        "metrics": METRICS,
         "trainer": TRAINER,
         "dev": DEV,
     },

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = ("edge", "trainer", "export")
 MAY_IMPORT = {"edge": {"edge"}, "trainer": {"edge", "trainer"}, "export": {"edge", "trainer", "export"}}
-EDGE_NEEDS = {"numpy", "cv2", "paho", "ai_edge_litert", "tflite_runtime", "picamera2", "libcamera"}
+EDGE_NEEDS = {"numpy", "cv2", "paho", "ai_edge_litert", "tflite_runtime", "picamera2", "libcamera", "prometheus_client"}
 HEAVY = {"tensorflow", "keras", "torch", "jax", "matplotlib", "sklearn"}
 
 
