@@ -7,6 +7,7 @@ lock is held while paho's are, none of paho's while ours is, and a broker that h
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -52,7 +53,26 @@ cause: mosquitto does not say so."""
 WRONG_LOGIN = {0x86, 0x87}
 """MQTT 5's reason codes for a wrong user name or password, and for one that may not come in."""
 
-STATUS, STATE, HEALTH = "status", "state", "health"
+BIRTH_PAUSE = 5.0
+"""Seconds for which further birth messages of Home Assistant are not heard, and within which one is answered, not by
+all devices at once."""
+
+STATUS, STATE, HEALTH, DISCOVERY = "status", "state", "health", "discovery"
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What Home Assistant is told of this device.
+
+    Attributes:
+        topic: of the discovery message, which is retained.
+        payload: of the same.
+        birth_topic: where Home Assistant says `online` when it has started; then it is told again.
+    """
+
+    topic: str
+    payload: str
+    birth_topic: str
 
 
 @dataclass(slots=True)
@@ -119,7 +139,15 @@ class MqttSink:
 
     name = "mqtt"
 
-    def __init__(self, access: Access, outbox: Outbox, *, device: str, base: str = "mien") -> None:
+    def __init__(
+        self,
+        access: Access,
+        outbox: Outbox,
+        *,
+        device: str,
+        base: str = "mien",
+        announcement: Announcement | None = None,
+    ) -> None:
         """Begin to connect; an absent broker is no error.
 
         Args:
@@ -127,6 +155,7 @@ class MqttSink:
             outbox: belongs to this sink from now on.
             device: the device's name.
             base: what the topics begin with.
+            announcement: for Home Assistant; None: it is told nothing.
         """
         self.rejected = 0
         self._access = access
@@ -141,7 +170,6 @@ class MqttSink:
         self._faces: dict[int, Event] = {}
         self._last: Event | None = None
         self._documents: dict[str, _Document] = {}
-        self._on_message: dict[str, Callable[[bytes], None]] = {}
         self._window = WINDOW
         self._connected = self._refused = self._closing = self._stopped = self._disputed = False
         self._short_lived = 0
@@ -153,7 +181,17 @@ class MqttSink:
         self._fault: Exception | None = None
         self._keep_document(STATUS, lambda: "online", qos=1)
         self._keep_document(STATE, lambda: state_json(self._device, self._faces, self._last), qos=1)
-        self._link = Link(access, self, will=(f"{self._topic}/{STATUS}", "offline"))
+        self._birth_topic = ""
+        self._birth_heard = -BIRTH_PAUSE
+        if announcement is not None:
+            self._documents[DISCOVERY] = _Document(announcement.topic, lambda: announcement.payload, qos=1)
+            self._birth_topic = announcement.birth_topic
+        self._link = Link(
+            access,
+            self,
+            will=(f"{self._topic}/{STATUS}", "offline"),
+            subscriptions=[self._birth_topic] if self._birth_topic else [],
+        )
         self._thread = threading.Thread(target=self._work, name="mqtt", daemon=True)
         self._thread.start()
         self._link.open()
@@ -268,7 +306,10 @@ class MqttSink:
         self._inbox.put(partial(self._acknowledge, mid, failure))
 
     def be_told(self, topic: str, payload: bytes) -> None:  # noqa: D102
-        pass
+        now = monotonic()
+        if topic == self._birth_topic and payload == b"online" and now - self._birth_heard >= BIRTH_PAUSE:
+            self._birth_heard = now
+            self._inbox.put(self._announce_again)
 
     # In our thread: everything below.
 
@@ -276,7 +317,7 @@ class MqttSink:
         try:
             while True:
                 try:
-                    task = self._inbox.get(timeout=self._next_save())
+                    task = self._inbox.get(timeout=self._next_turn())
                 except Empty:
                     task = _nothing
                 if task is None:
@@ -292,6 +333,17 @@ class MqttSink:
             self._fault = fault
             with self._changed:
                 self._changed.notify_all()
+
+    def _next_turn(self) -> float | None:
+        """Seconds until something has to be done though nothing happens; None: for ever."""
+        turns = [self._next_save()]
+        if self._connected and not self._stopped:
+            on_its_way = self._in_flight.values()
+            resting = [
+                each.rests_until for name, each in self._documents.items() if each.due and name not in on_its_way
+            ]
+            turns.append(max(0.0, min(resting) - monotonic()) if resting else None)
+        return min((turn for turn in turns if turn is not None), default=None)
 
     def _next_save(self) -> float | None:
         due = self._outbox.save_in()
@@ -317,6 +369,11 @@ class MqttSink:
             LOG.warning("too many events wait for the broker at %s; the oldest are dropped", self._address)
         self._faces, self._last = fold(self._faces, event), event
         self._documents[STATE].due = True
+
+    def _announce_again(self) -> None:
+        document = self._documents[DISCOVERY]
+        document.due = True
+        document.rests_until = max(document.rests_until, monotonic() + random.uniform(0.0, BIRTH_PAUSE))  # noqa: S311  # no secret
 
     def _keep_document(self, name: str, make: Callable[[], str], *, qos: int) -> None:
         self._documents[name] = _Document(f"{self._topic}/{name}", make, qos)

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
 
 import edge.outbox
 import edge.sinks.mqtt_link
@@ -17,13 +19,13 @@ from edge.config import MqttConfig
 from edge.errors import BadDataError, ConfigError, InputNotFoundError, UnavailableError
 from edge.outbox import Outbox
 from edge.rules import Broker, parse_broker
-from edge.sinks.mqtt import MqttSink, open_mqtt
+from edge.sinks.mqtt import Announcement, MqttSink, open_mqtt
 from edge.sinks.mqtt_link import Access
 
 pytestmark = pytest.mark.broker
 
 ROOT = Path(__file__).parents[3]
-EVENT, STATE, STATUS = (f"mien/kitchen/{what}" for what in ("event", "state", "status"))
+EVENT, STATE, STATUS, HEALTH = (f"mien/kitchen/{what}" for what in ("event", "state", "status", "health"))
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +38,9 @@ def connect():
     """Make a sink; what a test leaves open is closed without a word about what was not delivered."""
     sinks = []
 
-    def make(port, *, base="mien", outbox=None, **options):
-        access = Access(Broker("127.0.0.1", port, tls=False), **{"client_id": "mien-kitchen"} | options)
-        sinks.append(MqttSink(access, Outbox(None) if outbox is None else outbox, device="kitchen", base=base))
+    def make(port, *, outbox=None, client_id="mien-kitchen", **options):
+        access = Access(Broker("127.0.0.1", port, tls=False), client_id=client_id)
+        sinks.append(MqttSink(access, outbox or Outbox(None), device="kitchen", **options))
         return sinks[-1]
 
     yield make
@@ -49,6 +51,24 @@ def connect():
 
 def numbers(listener):
     return [int(json.loads(payload)["id"].rsplit("-", 1)[1]) for payload in listener.payloads(EVENT)]
+
+
+@pytest.fixture
+def publisher():
+    """A client of somebody else."""
+    clients = []
+
+    def make(port):
+        client = Client(CallbackAPIVersion.VERSION2)
+        client.connect("127.0.0.1", port)
+        client.loop_start()
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.disconnect()
+        client.loop_stop()
 
 
 def closed_port():
@@ -206,6 +226,63 @@ def test_when_too_many_wait_the_oldest_are_dropped_and_counted(
     assert sink.dropped == 150
     assert numbers(listener) == list(range(151, 251))
     assert caplog.text.count("the oldest are dropped") == 1
+
+
+HOME = Announcement("homeassistant/device/kitchen/config", '{"o": {}}', "homeassistant/status")
+
+
+def test_home_assistant_is_told_of_us_at_each_connection_and_when_it_has_started(
+    mosquitto, listen, connect, publisher, monkeypatch
+):
+    monkeypatch.setattr(edge.sinks.mqtt, "BIRTH_PAUSE", 0.3)
+    broker = mosquitto()
+    listener = listen(broker.port, "homeassistant/#")
+    sink = connect(broker.port, announcement=HOME)
+    told = lambda: listener.payloads(HOME.topic)  # noqa: E731
+    listener.wait_for(lambda: told() == [HOME.payload])
+    home = publisher(broker.port)
+    time.sleep(0.4)
+    home.publish(HOME.birth_topic, "online").wait_for_publish(5)
+    listener.wait_for(lambda: told() == [HOME.payload] * 2)
+    broker.stop(signal.SIGKILL)
+    broker.start()
+    assert sink.wait_connected(5)
+    newcomer = listen(broker.port, "homeassistant/#", "newcomer")
+    newcomer.wait_for(lambda: newcomer.payloads(HOME.topic))
+    assert newcomer.messages[0].retain
+
+
+def test_a_flood_of_birth_messages_is_answered_once_and_other_messages_not_at_all(
+    mosquitto, listen, connect, publisher
+):
+    broker = mosquitto()
+    listener = listen(broker.port, "homeassistant/#")
+    sink = connect(broker.port, announcement=HOME)
+    listener.wait_for(lambda: listener.payloads(HOME.topic) == [HOME.payload])
+    home = publisher(broker.port)
+    for payload in ("offline", "", "x" * 100_000, "online"):
+        for _ in range(100):
+            home.publish(HOME.birth_topic, payload, qos=1)
+    home.publish(HOME.birth_topic, "end", qos=1).wait_for_publish(10)
+    listener.wait_for(lambda: listener.payloads(HOME.topic) == [HOME.payload] * 2, edge.sinks.mqtt.BIRTH_PAUSE + 5)
+    assert sink.connected
+    assert listener.payloads(HOME.topic) == [HOME.payload] * 2
+
+
+def test_health_is_retained_and_made_anew_after_each_connection(mosquitto, listen, connect):
+    broker = mosquitto()
+    listener = listen(broker.port)
+    sink = connect(broker.port)
+    asked = iter(range(100))
+    sink.tell_health(lambda: f'{{"asked": {next(asked)}}}')
+    listener.wait_for(lambda: listener.payloads(HEALTH))
+    broker.stop(signal.SIGKILL)
+    broker.start()
+    assert sink.wait_connected(5)
+    newcomer = listen(broker.port, HEALTH, "newcomer")
+    newcomer.wait_for(lambda: newcomer.payloads(HEALTH))
+    assert newcomer.messages[0].retain
+    assert json.loads(newcomer.payloads(HEALTH)[-1])["asked"] > json.loads(listener.payloads(HEALTH)[0])["asked"]
 
 
 @pytest.fixture
