@@ -124,6 +124,14 @@ def test_a_face_of_any_size_anywhere_is_looked_at_within_reach_of_the_first_fram
     assert any(asked.covers(face) for asked in haar.asked)
 
 
+@pytest.mark.parametrize("side", [30, 45, 59, 60, 61, 110, 119, 120, 200, 239, 359, 360])
+def test_no_place_is_left_out_between_two_parts_of_the_frame(side):
+    first = show([np.zeros(SIZE[::-1], np.uint8)], reach=0.0).of(0)
+    for x in range(0, SIZE[0] - side + 1, 5):
+        for y in range(0, SIZE[1] - side + 1, 5):
+            assert any(asked.covers(Box(x, y, side, side)) for asked in first), (x, y)
+
+
 @given(where=faces(), fps=st.sampled_from([2.0, 15.0, 30.0]), reach=st.sampled_from([0.0, 0.1, 0.4]))
 def test_who_appears_in_a_scene_that_is_known_is_looked_at_within_reach(where, fps, reach):
     size, smallest, face = where
@@ -179,6 +187,7 @@ def test_a_change_is_looked_at_twice_at_two_sizes_of_the_picture_and_then_no_mor
     again = [asked for asked in haar.of(*range(30, 90)) if asked.smallest == SMALLEST]
     scales = {side / SMALLEST for side in SIDES}
     assert {asked.scale for asked in again} == scales
+    assert len(scales) == 2
     assert len(again) == 2 * len({asked.region for asked in again})
 
 
@@ -224,6 +233,14 @@ def test_a_new_scene_is_looked_at_at_once_but_a_film_of_cuts_does_not_make_every
     dear = [number for number in range(30) if work[number] > 0.9 * first]
     assert dear == [0, 12, 24]
     assert any(asked.covers(Box(5, 5, 300, 300)) for asked in haar.of(0))
+
+
+def test_a_frame_of_another_size_is_looked_at_at_once_however_soon_it_comes():
+    small, large = np.zeros((240, 320), np.uint8), np.zeros((360, 640), np.uint8)
+    haar = show([small, large, small], reach=0.4)
+    for number, size in enumerate([(320, 240), (640, 360), (320, 240)]):
+        for box in (Box(0, 0, 30, 30), Box(size[0] - 30, size[1] - 30, 30, 30), Box(20, 20, 200, 200)):
+            assert any(asked.covers(box) for asked in haar.of(number))
 
 
 def test_the_hits_of_all_searches_come_back(room):
