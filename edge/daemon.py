@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,6 +22,8 @@ from edge.device import clock_is_synced, default_name
 from edge.errors import BadDataError, CameraSoughtError, ConfigError, InputNotFoundError, MienError, UsageError
 from edge.events import Reporter
 from edge.frame import Frame
+from edge.health import Health
+from edge.metrics import serving
 from edge.model import Model, open_model
 from edge.opencv import one_thread
 from edge.output import Output
@@ -47,6 +51,7 @@ class Job:
     output: Output
     supervisor: Supervisor
     progress: Progress
+    health: Health
     problems: list[MienError] = field(default_factory=list)
 
 
@@ -77,11 +82,16 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         start = count_start(state_folder(environ) / "starts")
         vision = _vision_for(config, model, device, start, live=camera.live)
         progress = Progress(sys.stderr, "frames", camera.promised)
-        job = Job(camera, vision, output, supervisor, progress)
+        health = Health(
+            device=device, model=model.name, live=camera.live, queues=output.queues, outbox=output.count_unsent
+        )
+        job = Job(camera, vision, output, supervisor, progress, health)
         began = time.monotonic()
         try:
-            output.open(config, device, state_folder(environ), annotate, live=camera.live, patient=not realtime)
-            (run_threads if realtime else run_in_order)(job)
+            with serving(config.metrics, health.snapshot):
+                output.open(config, device, state_folder(environ), annotate, live=camera.live, patient=not realtime)
+                with _telling(job, config.health.every):
+                    (run_threads if realtime else run_in_order)(job)
         except Exception as error:
             supervisor.fail(error)
         took = time.monotonic() - began
@@ -133,16 +143,39 @@ def _capture(job: Job, slot: Slot[Frame]) -> None:
 def _look(job: Job, slot: Slot[Frame]) -> None:
     try:
         while not job.supervisor.stopped() and (frame := slot.take()) is not None:
-            _take(job, frame)
+            _take(job, frame, skipped=job.output.skipped + slot.replaced)
     finally:
         job.output.publish(job.vision.finish())
         job.supervisor.stop()
 
 
-def _take(job: Job, frame: Frame) -> None:
-    job.output.take(job.vision.look(frame))
+def _take(job: Job, frame: Frame, *, skipped: int = 0) -> None:
+    seen = job.vision.look(frame)
+    job.output.take(seen)
+    job.health.looked(frame.time, faces=len(seen.faces), events=len(seen.events), skipped=skipped)
     if not job.camera.live and not job.output.talks:
         job.progress.show(frame.number + 1, job.output.frames, len(job.problems))
+
+
+@contextmanager
+def _telling(job: Job, every: float) -> Iterator[None]:
+    """Have the broker told how we are, now and every so many seconds, also while vision hangs."""
+    mqtt, over = job.output.mqtt, threading.Event()
+    if mqtt is None:
+        yield
+        return
+
+    def tell() -> None:
+        while not over.is_set():
+            mqtt.tell_health(lambda: job.health.snapshot().to_json())
+            over.wait(every)
+
+    thread = job.supervisor.start("health", tell)
+    try:
+        yield
+    finally:
+        over.set()
+        join_all([thread], 1.0)
 
 
 def _frames(job: Job) -> Iterator[Frame]:

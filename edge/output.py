@@ -118,6 +118,10 @@ class Output:
             queues[self.mqtt.name] = Queue(handed.waiting + self.mqtt.unsent, lost)
         return queues
 
+    def count_unsent(self) -> int | None:
+        """Events that wait for the broker in its outbox; None without one."""
+        return None if self.mqtt is None else self.mqtt.unsent
+
     def bring_out(self, *, insist: bool) -> None:
         """Close recording and sinks, each in turn, whatever happens to the others.
 

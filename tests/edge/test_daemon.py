@@ -10,14 +10,16 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import edge.daemon
 import edge.output
@@ -576,6 +578,66 @@ def test_log_and_broker_get_the_same_events(realtime, mosquitto, listen, tmp_pat
     listener.wait_for(lambda: len(listener.payloads("mien/kitchen/status")) == 2)
     assert [json.loads(payload) for payload in listener.payloads("mien/kitchen/event")] == logged(tmp_path / "events")
     assert listener.payloads("mien/kitchen/status") == ["online", "offline"]
+
+
+# Health
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("realtime", [0, 1], ids=["file", "camera"])
+def test_the_broker_is_told_how_the_daemon_is_at_once_and_then_at_its_interval(
+    realtime, mosquitto, listen, tmp_path, monkeypatch, health_validator
+):
+    monkeypatch.setenv("MIEN_HEALTH_EVERY", "1")
+    broker = mosquitto()
+    listener = listen(broker.port, "mien/kitchen/health")
+    options = ["--log", tmp_path / "events", "--mqtt", f"mqtt://127.0.0.1:{broker.port}"]
+    options += [] if realtime else ["--pace", "realtime"]
+    assert run("--source", f"synthetic:{SCENE},seconds=2.5,faces=2,realtime={realtime}", *options) == 0
+    first, *_, last = [json.loads(payload) for payload in listener.payloads("mien/kitchen/health")]
+    for told in (first, last):
+        health_validator.validate(told)
+    assert last["uptime"] - first["uptime"] >= 0.9
+    assert last["frames"] > first["frames"]
+    assert (last["device"], last["faces"], last["events"]) == ("kitchen", 2, 2)
+    assert last["sinks"] == {"log": {"waiting": 0, "lost": 0}, "mqtt": {"waiting": 0, "lost": 0}}
+    assert last["outbox"] == 0
+    assert (last["latency"] is not None) == bool(realtime)
+
+
+def test_how_the_daemon_is_can_be_scraped_while_it_runs_and_not_behind_it(closed_port, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIEN_METRICS_PORT", str(closed_port))
+    pages = []
+
+    def fetch() -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{closed_port}/metrics", timeout=5) as page:
+            families = text_string_to_metric_families(page.read().decode())
+        return {sample.name: sample.value for family in families for sample in family.samples}
+
+    def scrape() -> None:
+        while not pages or not pages[-1]["mien_frames_skipped_total"]:
+            with suppress(OSError):
+                pages.append(fetch())
+            time.sleep(0.05)
+
+    scraping = threading.Thread(target=scrape, daemon=True)
+    scraping.start()
+    source = "synthetic:size=640x480,fps=200,seconds=2,realtime=1"
+    assert run("--source", source, "--log", tmp_path / "events") == 0
+    scraping.join(5)
+    assert pages[-1]["mien_frames_skipped_total"] > 0
+    assert pages[-1]["mien_frames_total"] > 0
+    with pytest.raises(OSError, match="refused"):
+        fetch()
+
+
+def test_a_metrics_port_that_somebody_has_ends_the_run_with_69_before_it_begins(tmp_path, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        monkeypatch.setenv("MIEN_METRICS_PORT", port)
+        assert run("--source", f"synthetic:{SCENE},seconds=0.3", "--log", tmp_path / "events") == 69
+    assert f"metrics.port {port} on metrics.address 127.0.0.1 cannot be listened on" in capsys.readouterr().err
+    assert not (tmp_path / "events").exists()
 
 
 # Colour
