@@ -49,9 +49,10 @@ def resize_face(face: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Bring a face that is already cut out to `size` x `size`; pictures that have that size are left untouched."""
     if face.shape[:2] == (size, size):
         return face
-    # Averaging over areas keeps shrunk faces free of aliasing; it would make enlarged ones blocky.
+    # Averaging over areas keeps shrunk faces free of aliasing; it would make enlarged ones blocky. Exact: the plain
+    # linear one rounds differently on ARM.
     shrink = face.shape[0] >= size and face.shape[1] >= size
-    return cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)  # type: ignore[return-value]  # as above
+    return cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR_EXACT)  # type: ignore[return-value]  # as above
 
 
 def scale_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -53,25 +53,34 @@ class Vision:
         smoother: makes its scores steady.
         reporter: decides what is worth an event.
         every: seconds between two readings of one face; 0: it is read in every frame in which it is seen.
+        settle: seconds for which a new face is read in every frame all the same: its first reading has no other beside
+            it, and would stand for long.
     """
 
     def __init__(
-        self, tracker: Tracker, model: Classifier, smoother: Smoother, reporter: Reporter, *, every: float = 0.0
+        self,
+        tracker: Tracker,
+        model: Classifier,
+        smoother: Smoother,
+        reporter: Reporter,
+        *,
+        every: float = 0.0,
+        settle: float = 0.0,
     ) -> None:
         self._tracker = tracker
         self._model = model
         self._smoother = smoother
         self._reporter = reporter
         self._every = every
-        self._present: set[int] = set()
+        self._settle = settle
+        self._since: dict[int, float] = {}
 
     def look(self, frame: Frame) -> Seen:
         """Take the next frame in."""
         faces = [(face, self._read(frame, face)) for face in self._tracker.update(frame)]
-        present = {face.track for face, _ in faces}
-        for gone in self._present - present:
+        for gone in self._since.keys() - {face.track for face, _ in faces}:
             self._smoother.forget(gone)
-        self._present = present
+            del self._since[gone]
         return Seen(frame, faces, self._reporter.update(frame, faces))
 
     def finish(self) -> list[Event]:
@@ -80,8 +89,10 @@ class Vision:
 
     def _read(self, frame: Frame, face: Face) -> Reading:
         held = self._smoother.last(face.track)
+        known = frame.time - self._since.setdefault(face.track, frame.time)
+        pause = self._every if known >= self._settle else 0.0
         # Where a face was is not where it is: the wall behind somebody who left has no expression.
-        if held is not None and (not face.seen or 0 <= frame.time - held.time < self._every - _TICK):
+        if held is not None and (not face.seen or 0 <= frame.time - held.time < pause - _TICK):
             return held
         # A grey model gets the camera's own grey, so that drawing on colour frames changes no score.
         image = frame.color if self._model.channels == 3 and frame.color is not None else frame.gray
@@ -127,4 +138,6 @@ def make_vision(
         eyes=eyes,
     )
     smoother = Smoother(model.labels, model.thresholds, time_constant=smoothing.time_constant)
-    return Vision(tracker, model, smoother, reporter, every=config.model.interval)
+    return Vision(
+        tracker, model, smoother, reporter, every=config.model.interval, settle=config.smoothing.time_constant
+    )

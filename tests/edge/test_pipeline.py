@@ -36,7 +36,7 @@ class ScriptedModel:
         return np.float32([0.9, 0.1])
 
 
-def vision_of(model, *said, every=0.0):
+def vision_of(model, *said, every=0.0, settle=0.0):
     reporter = Reporter(
         device="kitchen",
         labels=LABELS,
@@ -46,7 +46,7 @@ def vision_of(model, *said, every=0.0):
         now=lambda _: datetime(2026, 11, 21, tzinfo=UTC),
         clock_synced=lambda: True,
     )
-    return Vision(ScriptedTracker(*said), model, Smoother(LABELS, {}), reporter, every=every)
+    return Vision(ScriptedTracker(*said), model, Smoother(LABELS, {}), reporter, every=every, settle=settle)
 
 
 def frame(number, *, color=False):
@@ -79,6 +79,13 @@ def test_a_face_is_read_no_more_often_than_asked():
     vision = vision_of(model, *[[FACE]] * 7, every=0.3)
     read = [len(model.asked) for number in range(7) if vision.look(frame(number))]
     assert read == [1, 1, 1, 2, 2, 2, 3]
+
+
+def test_a_new_face_is_read_in_every_frame_until_its_expression_has_settled():
+    model = ScriptedModel()
+    vision = vision_of(model, *[[FACE]] * 9, every=0.3, settle=0.4)
+    read = [len(model.asked) for number in range(9) if vision.look(frame(number))]
+    assert read == [1, 2, 3, 4, 4, 4, 5, 5, 5]
 
 
 def test_a_face_is_read_at_once_where_the_clock_jumped_back():
