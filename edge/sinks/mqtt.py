@@ -18,12 +18,10 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 
 from edge.config import MqttConfig
-from edge.credentials import read_secret
-from edge.errors import ConfigError, OutputError, UnavailableError
+from edge.errors import OutputError, UnavailableError
 from edge.events import Event
 from edge.outbox import Outbox, Waiting
-from edge.rules import parse_broker
-from edge.sinks.mqtt_link import STABLE_SECONDS, Access, Link
+from edge.sinks.mqtt_link import STABLE_SECONDS, Access, Link, open_access
 from edge.state import fold, state_json
 
 LOG = logging.getLogger(__name__)
@@ -106,22 +104,7 @@ def open_mqtt(config: MqttConfig, device: str, folder: Path) -> MqttSink:
         ConfigError, InputNotFoundError, BadDataError: password or certificates cannot be had; the key is named.
         OutputError: the outbox cannot be written.
     """
-    if config.password_file and not config.username:
-        raise ConfigError("mqtt.username is empty, but there is a password for it; set both or neither")
-    if config.key_file and not config.cert_file:
-        raise ConfigError("mqtt.cert_file is empty, but there is a key for it; set both or neither")
-    access = Access(
-        parse_broker(config.url),
-        client_id=config.client_id or f"mien-{device}",
-        username=config.username,
-        password=read_secret(config.password_file, "mqtt.password_file") if config.password_file else None,
-        ca_file=config.ca_file,
-        cert_file=config.cert_file,
-        key_file=config.key_file,
-        keepalive=config.keepalive,
-        protocol=config.protocol,
-    )
-    access.tls()
+    access = open_access(config, config.client_id or f"mien-{device}")
     outbox = Outbox(folder / f"outbox-{device}.sqlite", max_bytes=config.outbox_bytes, max_age=config.outbox_age)
     return MqttSink(access, outbox, device=device, base=config.base)
 

@@ -23,8 +23,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.errors import BadDataError, InputNotFoundError
-from edge.rules import Broker
+from edge.config import MqttConfig
+from edge.credentials import read_secret
+from edge.errors import BadDataError, ConfigError, InputNotFoundError
+from edge.rules import Broker, parse_broker
 
 RECONNECT_SECONDS = (1.0, 30.0)
 """The first pause before connecting again, and the longest; each is twice the one before, and up to half of it is left
@@ -97,6 +99,35 @@ class Access:
         return context
 
 
+def open_access(config: MqttConfig, client_id: str) -> Access:
+    """The access that a configuration with an `mqtt.url` describes; password and certificates are read once, here.
+
+    Args:
+        config: the `mqtt` section; its own client id does not count.
+        client_id: who.
+
+    Raises:
+        ConfigError, InputNotFoundError, BadDataError: password or certificates cannot be had; the key is named.
+    """
+    if config.password_file and not config.username:
+        raise ConfigError("mqtt.username is empty, but there is a password for it; set both or neither")
+    if config.key_file and not config.cert_file:
+        raise ConfigError("mqtt.cert_file is empty, but there is a key for it; set both or neither")
+    access = Access(
+        parse_broker(config.url),
+        client_id=client_id,
+        username=config.username,
+        password=read_secret(config.password_file, "mqtt.password_file") if config.password_file else None,
+        ca_file=config.ca_file,
+        cert_file=config.cert_file,
+        key_file=config.key_file,
+        keepalive=config.keepalive,
+        protocol=config.protocol,
+    )
+    access.tls()
+    return access
+
+
 def _load(name: str, path: Path, lacks: str, load: Callable[[], None]) -> None:
     try:
         path.open("rb").close()
@@ -135,11 +166,13 @@ class Link:
     Args:
         access: to whom, and as whom.
         user: hears of it.
-        will: topic and payload that the broker shall publish and retain where we vanish.
+        will: topic and payload that the broker shall publish and retain where we vanish; None: nothing.
         subscriptions: topics to be heard of.
     """
 
-    def __init__(self, access: Access, user: User, *, will: tuple[str, str], subscriptions: Sequence[str] = ()) -> None:
+    def __init__(
+        self, access: Access, user: User, *, will: tuple[str, str] | None = None, subscriptions: Sequence[str] = ()
+    ) -> None:
         self._access = access
         self._user = user
         self._will = will
@@ -221,7 +254,8 @@ class Link:
             client.username_pw_set(access.username, access.password)
         if (context := access.tls()) is not None:
             client.tls_set_context(context)
-        client.will_set(*self._will, qos=1, retain=True)
+        if self._will is not None:
+            client.will_set(*self._will, qos=1, retain=True)
         # Whoever uses the link counts what is on its way, and leaves room for it.
         client.max_inflight_messages_set(0xFFFF)
         client.on_connect = self._on_connect
