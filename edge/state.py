@@ -1,9 +1,13 @@
-"""The latest picture (`mien/state/1`): how many faces there are and what each shows, folded from the events."""
+"""The latest picture (`mien/state/1`): how many faces there are and what each shows, folded from the events.
+
+`dominant` is what the largest face shows, null where there is none. Readers ignore properties that they do not know.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from edge.events import GONE, Event
 
@@ -30,9 +34,18 @@ def state_json(device: str, faces: Mapping[int, Event], last: Event | None) -> s
         "ts": last.ts if last else None,
         "clock_synced": last.clock_synced if last else None,
         "count": len(faces),
+        "dominant": _dominant(faces),
         "faces": [
             {"track": track, "expression": event.expression, "confidence": event.confidence, "box": list(event.box)}
             for track, event in sorted(faces.items())
         ],
     }
     return json.dumps(state, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _dominant(faces: Mapping[int, Event]) -> dict[str, Any] | None:
+    """The largest face's; of two as large, the one that came first."""
+    if not faces:
+        return None
+    largest = max(sorted(faces.items()), key=lambda face: face[1].box[2] * face[1].box[3])[1]
+    return {"track": largest.track, "expression": largest.expression, "confidence": largest.confidence}

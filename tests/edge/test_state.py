@@ -22,13 +22,29 @@ def test_the_state_is_who_is_there_and_what_each_shows(make_event):
         "ts": "2026-11-21T03:00:00.123Z",
         "clock_synced": True,
         "count": 1,
+        "dominant": {"track": 7, "expression": "angry", "confidence": 0.83},
         "faces": [{"track": 7, "expression": "angry", "confidence": 0.83, "box": [212, 96, 118, 118]}],
     }
 
 
 def test_before_the_first_event_nobody_is_there():
     state = json.loads(state_json("kitchen", {}, None))
-    assert (state["count"], state["faces"], state["ts"]) == (0, [], None)
+    assert (state["count"], state["dominant"], state["faces"], state["ts"]) == (0, None, [], None)
+
+
+def test_the_largest_face_dominates_and_of_two_as_large_the_one_that_came_first(make_event):
+    faces = {}
+
+    def dominant(event):
+        nonlocal faces
+        faces = fold(faces, event)
+        return json.loads(state_json("kitchen", faces, event))["dominant"]
+
+    assert dominant(make_event(1, track=5, box=(0, 0, 50, 50), expression="sad", confidence=0.6))["track"] == 5
+    assert dominant(make_event(2, track=3, box=(9, 9, 50, 50)))["track"] == 3
+    larger = dominant(make_event(3, track=9, box=(9, 9, 51, 50), expression="uncertain", confidence=0.3))
+    assert larger == {"track": 9, "expression": "uncertain", "confidence": 0.3}
+    assert dominant(make_event(4, track=9, type="gone"))["track"] == 3
 
 
 def test_faces_stand_in_the_order_of_their_tracks_and_going_unannounced_is_no_fault(make_event):
