@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge import __version__, cli_bench, cli_classify
+from edge import __version__, cli_bench, cli_classify, cli_log
 from edge.commandline import Parser, guarded, labels_argument
 from edge.errors import LabelsError, UsageError
 
@@ -18,6 +18,7 @@ examples:
   mien run --source picamera2 --mqtt mqtt://broker    a Raspberry Pi's camera, events to a broker
   mien run --source synthetic --annotate shown.mp4    no camera at hand: see what it does
   mien classify photos/ --format json                 photos in bulk, one JSON object each
+  mien log events.jsonl --follow                      what is logged, as it happens
 
 'mien COMMAND --help' explains a command. Pictures stay on this machine; only events leave it, and only where you say.
 """
@@ -61,6 +62,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     cli_classify.add_command(commands)
+    cli_log.add_command(commands)
     cli_bench.add_command(commands)
     _add_demo(commands)
     return parser
