@@ -90,8 +90,8 @@ def running(folder: Path, source: str, broker: int | None, settings: str) -> Ite
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[int | None]:
-    """Mosquitto on a free port of the loopback interface; None where it is not installed."""
+def serving(folder: Path, *options: str) -> Iterator[int | None]:
+    """Mosquitto on a free port of the loopback interface, with further lines of configuration; None: not installed."""
     program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
         print("mosquitto is not installed: no broker (apt-get install mosquitto)", file=sys.stderr)
@@ -102,7 +102,8 @@ def serving(folder: Path) -> Iterator[int | None]:
         port: int = probe.getsockname()[1]
     config = folder / "mosquitto.conf"
     # Without Nagle: how long the broker holds a small message back is no matter of the daemon's.
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n", encoding="utf-8")
+    lines = [f"listener {port} 127.0.0.1", "allow_anonymous true", "set_tcp_nodelay true", *options]
+    config.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     process = subprocess.Popen([program, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield port
