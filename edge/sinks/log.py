@@ -134,10 +134,10 @@ class JsonLinesLog:
         """Open the file as it is now, in place of one that was open before."""
         folder = self._place.parent
         folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, f"its folder {folder} may not be written, where its old files go")
         handle = self._open(self._place)
         try:
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, f"its folder {folder} may not be written, where its old files go")
             self._repair(handle)
             _sync_folder(folder)
         except OSError:
