@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from pathlib import Path
 from time import monotonic, time
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from edge.errors import OutputError
 
@@ -39,7 +40,11 @@ PRAGMA journal_size_limit = 1000000;
 CREATE TABLE IF NOT EXISTS event (number INTEGER PRIMARY KEY, stamp REAL, payload TEXT NOT NULL);
 """
 
-_CHUNK = 200
+_CHUNK = 50
+"""Events that are given up at once."""
+
+_STILL_READABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
+"""SQLite's codes for a disk, or a quota, that is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,8 @@ class Outbox:
         Args:
             path: see the class.
             max_bytes: of the database, at most.
-            max_age: seconds after which an event is given up. A clock that is not believed ages nothing.
+            max_age: seconds after which an event is given up. A clock that is not believed ages nothing, and one that
+                jumps ages nothing that came in since this start, which cannot be older than that.
             clock: monotonic seconds.
             calendar: Unix seconds.
 
@@ -98,15 +104,17 @@ class Outbox:
         self._gone: set[int] = set()
         self._stored = 0
         self._newest_stored = 0
-        self._saved = clock() - SAVE_EVERY
+        self._began = clock()
+        self._saved = self._began - SAVE_EVERY
+        self._believed = False
         self._database: sqlite3.Connection | None = None
         if path is not None:
             self._database = self._open(path)
-        self._next = self._newest_stored + 1
+        self._next = self._first = self._newest_stored + 1
 
     def __len__(self) -> int:
         """Events that wait."""
-        return self._stored - len(self._gone) + len(self._fresh)
+        return max(0, self._stored - len(self._gone)) + len(self._fresh)
 
     @property
     def unsaved(self) -> int:
@@ -121,6 +129,7 @@ class Outbox:
             believed: whether the clock is.
         """
         now = self._clock()
+        self._believed = believed
         stamp = self._calendar() if believed else None
         self._fresh[self._next] = Waiting(self._next, payload, now, stamp)
         self._next += 1
@@ -134,14 +143,7 @@ class Outbox:
         Raises:
             OutputError: the disk cannot be read.
         """
-        found: list[Waiting] = []
-        if number < self._newest_stored and self._stored > len(self._gone):
-            # So many more, since those that are gone are only skipped here.
-            rows = self._run(
-                "SELECT number, payload, stamp FROM event WHERE number > ? ORDER BY number LIMIT ?",
-                (number, most + len(self._gone)),
-            )
-            found = [Waiting(row[0], row[1], stamp=row[2]) for row in rows if row[0] not in self._gone][:most]
+        found = self._read(number, most) if self._stored and number < self._newest_stored else []
         if len(found) < most:
             newer = (event for event in self._fresh.values() if event.number > number)
             found += islice(newer, most - len(found))
@@ -154,11 +156,12 @@ class Outbox:
 
     def save_in(self) -> float | None:
         """Seconds until `save` has something to do, 0 or less when it is time; None: nothing waits for it."""
-        if self.path is None or not (self._fresh or self._gone):
+        shut = self._stored and self._database is None
+        if self.path is None or not (self._fresh or self._gone or shut):
             return None
         now = self._clock()
         rest = self._saved + SAVE_EVERY - now
-        if self._gone:
+        if self._gone or not self._fresh:
             return rest
         return max(rest, next(iter(self._fresh.values())).since + WAIT - now)
 
@@ -171,19 +174,22 @@ class Outbox:
         if self.path is None:
             return
         self._saved = self._clock()
-        fresh, gone = list(self._fresh.values()), list(self._gone)
         try:
-            with self._opened() as database:
-                database.executemany("DELETE FROM event WHERE number = ?", ((number,) for number in gone))
+            database = self._opened()
+            fresh = list(self._fresh.values())
+            with database:
+                struck = _change(database, "DELETE FROM event WHERE number = ?", ((number,) for number in self._gone))
                 rows = ((event.number, event.stamp, event.payload) for event in fresh)
-                database.executemany("INSERT INTO event VALUES (?, ?, ?)", rows)
-            self._stored += len(fresh) - len(gone)
+                added = _change(database, "INSERT INTO event VALUES (?, ?, ?)", rows)
+                dropped = self._keep_to_caps(database)
+            # What has arrived may have been given up before, so only SQLite knows how many there are.
+            self._stored += added - struck - dropped
+            self.dropped += dropped
             self._newest_stored = fresh[-1].number if fresh else self._newest_stored
             self._fresh.clear()
             self._gone.clear()
-            self._keep_to_caps()
             if not self._stored:
-                self._shrink()
+                _shrink(database)
         except sqlite3.Error as error:
             self._fail(error)
 
@@ -239,45 +245,48 @@ class Outbox:
             database.close()
             raise
         self._newest_stored = newest or self._newest_stored
+        # A commit that was told to have failed may have come through.
+        self._fresh = {number: event for number, event in self._fresh.items() if number > self._newest_stored}
         return database
 
     def _set_aside(self, path: Path, error: Exception) -> None:
         aside = path.with_name(f"{path.name}.damaged")
         LOG.warning("the outbox %s is damaged (%s); it is kept as %s, and a new one begun", path, error, aside)
         path.replace(aside)
+        self.dropped += max(0, self._stored - len(self._gone))
+        self._gone.clear()
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
-    def _run(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        return self._opened().execute(statement, values).fetchall()
+    def _read(self, number: int, most: int) -> list[Waiting]:
+        if self._database is None:  # `save` opens it again; here it would be tried for each event
+            raise OutputError(f"the outbox {self.path} cannot be read; events wait until it can")
+        try:
+            rows = self._database.execute(
+                "SELECT number, payload, stamp FROM event WHERE number > ? ORDER BY number", (number,)
+            )
+            found = list(islice((row for row in rows if row[0] not in self._gone), most))
+            rows.close()
+        except sqlite3.Error as error:
+            self._fail(error)
+        return [Waiting(number, payload, stamp=stamp) for number, payload, stamp in found]
 
-    def _keep_to_caps(self) -> None:
-        """Give up the oldest, while they take too much room or are too old."""
-        oldest_allowed = self._calendar() - self._max_age
-        while self._stored:
-            excess = self._used_bytes() > self._max_bytes
-            rows = self._run("SELECT number, stamp FROM event ORDER BY number LIMIT ?", (_CHUNK,))
-            doomed = [(row[0],) for row in rows if excess or (row[1] is not None and row[1] < oldest_allowed)]
-            if not doomed:
-                return
-            with self._opened() as database:
-                database.executemany("DELETE FROM event WHERE number = ?", doomed)
-            self._stored -= len(doomed)
-            self.dropped += len(doomed)
+    def _keep_to_caps(self, database: sqlite3.Connection) -> int:
+        """Give up the oldest, while they take too much room or are too old; how many."""
+        oldest_allowed = self._calendar() - self._max_age if self._believed else -inf
+        younger = self._first if self._clock() - self._began < self._max_age else inf
+        dropped = 0
+        while True:
+            excess = _used_bytes(database) > self._max_bytes
+            rows = database.execute("SELECT number, stamp FROM event ORDER BY number LIMIT ?", (_CHUNK,)).fetchall()
+            doomed = [
+                (number,)
+                for number, stamp in rows
+                if excess or (stamp is not None and stamp < oldest_allowed and number < younger)
+            ]
+            dropped += _change(database, "DELETE FROM event WHERE number = ?", doomed)
             if len(doomed) < _CHUNK:
-                return
-
-    def _used_bytes(self) -> int:
-        pages, free, size = (
-            int(self._run(f"PRAGMA {name}")[0][0]) for name in ("page_count", "freelist_count", "page_size")
-        )
-        return (pages - free) * size
-
-    def _shrink(self) -> None:
-        """Give the room of a long outage back."""
-        if int(self._run("PRAGMA freelist_count")[0][0]) > 16:
-            self._run("PRAGMA incremental_vacuum")
-            self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+                return dropped
 
     def _disconnect(self) -> None:
         if self._database is not None:
@@ -286,9 +295,32 @@ class Outbox:
             self._database = None
 
     def _fail(self, error: Exception) -> NoReturn:
-        self._disconnect()
+        if getattr(error, "sqlite_errorcode", None) not in _STILL_READABLE:
+            self._disconnect()
         if "locked" in str(error):
             raise OutputError(
                 f"another process has the outbox {self.path}; stop it, or give this one a folder"
             ) from None
         raise OutputError(f"the outbox {self.path} cannot be written ({error}); make room for it") from None
+
+
+def _change(database: sqlite3.Connection, statement: str, values: Iterable[tuple[object, ...]]) -> int:
+    """Run a statement for each of the values; how many rows that changed."""
+    before = database.total_changes
+    database.executemany(statement, values)
+    return database.total_changes - before
+
+
+def _pragma(database: sqlite3.Connection, name: str) -> int:
+    return int(database.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _used_bytes(database: sqlite3.Connection) -> int:
+    return (_pragma(database, "page_count") - _pragma(database, "freelist_count")) * _pragma(database, "page_size")
+
+
+def _shrink(database: sqlite3.Connection) -> None:
+    """Give the room of a long outage back."""
+    if _pragma(database, "freelist_count") > 16:
+        # Not by `execute`, which takes one step of it and so gives back one page.
+        database.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
