@@ -111,7 +111,15 @@ def test_the_daemon_loads_nothing_of_the_trainers():
 
 @pytest.mark.parametrize(
     "argv",
-    [["--help"], ["run", "--help"], ["classify", "--help"], ["bench", "--help"], ["--version"], ["nonsense"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["classify", "--help"],
+        ["bench", "--help"],
+        ["log", "--help"],
+        ["--version"],
+        ["nonsense"],
+    ],
 )
 def test_help_loads_neither_numpy_nor_opencv(argv):
     held = loaded(f"from edge.cli import main; main({argv!r})")
