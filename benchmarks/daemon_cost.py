@@ -67,8 +67,9 @@ HEAD = ("figure", "measured", "goal")
 ABOUT = """\
 # What the running daemon costs
 
-Made by `python -m benchmarks.daemon_cost --write {path}`, which starts `mien run` as a process of its own with the
-shipped model, a log and {broker}, before the synthetic camera, and looks at it from outside.
+Made by `python -m benchmarks.daemon_cost --write {path}`, which starts `mien run` as a process of its own
+with the shipped model, a log and {broker}, before the synthetic camera, and looks at it from
+outside.
 
 {machine}
 
@@ -88,7 +89,8 @@ shipped model, a log and {broker}, before the synthetic camera, and looks at it 
 - *Delay*: from the time that the frame was due at the synthetic camera, which then draws it, until another process
   that reads the log's end every {poll:g} ms has the event's whole line, and until a subscriber has it from the broker.
   640x480 at {live_fps} frames/s, an event for each face in each frame (`report.every = 0`); *cuts* shows another scene
-  with other people every 2 s. An event's `ts` has whole milliseconds and is rounded down, so up to {slack:g} ms of
+  with other people every 2 s. Frames that a newer one replaced before vision took them are counted as skipped and have
+  no events. An event's `ts` has whole milliseconds and is rounded down, so up to {slack:g} ms of
   every delay belong to the measurement.
 """
 
@@ -223,7 +225,7 @@ def rows(told: Mapping[str, Any]) -> list[list[str]]:
             if where in run:
                 p50, p95, p99, most = (run[where][key] * 1000 for key in ("p50", "p95", "p99", "max"))
                 measured = f"p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f}, longest {most:.1f} ms"
-                figure = f"delay {title}, {name}, {run[where]['events']:,} events"
+                figure = f"delay {title}, {name}, {run[where]['events']:,} events, {run['skipped']} frames skipped"
                 lines.append([figure, measured, f"p99 at most {MOST_DELAY * 1000:.1f} ms"])
     return lines
 

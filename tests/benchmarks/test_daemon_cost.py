@@ -69,7 +69,7 @@ def told(**changes) -> dict:
         "versions": {changes.get("interpreter", LITERT): "2.3.0"},
         "broker": True,
         "quiet": {"seconds": 60.0, "share": changes.get("share", 0.01), "drawing": 0.005},
-        "latency": {"cuts": {"log": late, "mqtt": late}},
+        "latency": {"cuts": {"skipped": 3, "log": late, "mqtt": late}},
         "memory": {"live": run},
         "peak": changes.get("peak", 100_000_000),
     }
@@ -105,4 +105,5 @@ def test_the_page_holds_the_table_and_leaves_nothing_open():
     text = page(told(), "| a table |", Path("docs/daemon.md"))
     assert "| a table |" in text
     assert "{" not in text
+    assert any("3 frames skipped" in line[0] for line in rows(told()))
     assert "{" in ABOUT
