@@ -1,8 +1,8 @@
 """Asks Home Assistant itself what it makes of our messages. Run by `test_homeassistant.py`, with a Python that has it.
 
-Reads `{"messages": [payload], "templates": [[template, payload]]}` from standard input and prints `{"version": [major,
-minor], "refusals": [text], "shown": [text]}`; a refusal is empty where the message is taken. A component is held against the strict schema of its
-platform, since discovery itself drops unknown keys in silence.
+Reads `{"messages": [payload], "templates": [[template, payload]]}` from standard input and prints
+`{"version": [major, minor], "refusals": [text], "shown": [text]}`; a refusal is empty where the message is taken. A
+component is held against the strict schema of its platform, since discovery itself drops unknown keys in silence.
 """
 
 import asyncio
