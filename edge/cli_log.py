@@ -81,9 +81,7 @@ def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     several = "; may be given several times"
     parser.add_argument("--type", choices=TYPES, action="append", default=[], help=f"only this one{several}")
     parser.add_argument("--expression", action="append", default=[], metavar="NAME", help=f"only this one{several}")
-    parser.add_argument(
-        "--track", type=int, action="append", default=[], metavar="N", help=f"only this face{several}"
-    )
+    parser.add_argument("--track", type=int, action="append", default=[], metavar="N", help=f"only this face{several}")
     parser.add_argument("--device", action="append", default=[], metavar="NAME", help=f"only this one{several}")
     parser.add_argument("--last", "-n", type=_count, metavar="N", help="only the last N of what is selected")
     parser.add_argument("--format", choices=FORMATS, default="table", help="see below (table)")

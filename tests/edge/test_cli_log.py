@@ -3,10 +3,12 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -265,6 +267,38 @@ def test_the_help_teaches(capsys):
     assert len(commands) >= 5
     for command in commands:
         assert make_parser().parse_args(command.split()).call
+
+
+# Other programs
+
+
+def readme_line(beginning):
+    (line,) = re.findall(rf"^{re.escape(beginning)}.*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    return line
+
+
+def test_jq_reads_the_log_as_the_readme_says(log):
+    if not shutil.which("jq"):
+        pytest.skip("jq is not installed (apt-get install jq)")
+    done = subprocess.run(["sh", "-c", readme_line("jq ")], cwd=log.parent, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    log.with_name("mien.jsonl.1").rename(log)
+    done = subprocess.run(["sh", "-c", readme_line("jq ")], cwd=log.parent, capture_output=True, text=True, check=True)
+    assert done.stdout == "2026-11-21T03:00:00.123Z\thappy\tuncertain\n"
+
+
+def test_pandas_reads_the_log_as_the_readme_says(log):
+    pytest.importorskip("pandas", reason="pandas is not installed (pip install pandas)")
+    line = readme_line("python -c").replace("python", sys.executable, 1)
+    done = subprocess.run(["sh", "-c", line], cwd=log.parent, capture_output=True, text=True, check=True)
+    assert "sad" in done.stdout
+
+
+def test_telegraf_is_told_of_keys_that_events_have(make_event):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(# Telegraf.*?)```", text, re.DOTALL)
+    (tail,) = tomllib.loads(block)["inputs"]["tail"]
+    assert {*tail["tag_keys"], *tail["json_string_fields"], tail["json_time_key"]} <= make_event().to_dict().keys()
 
 
 # Following
