@@ -21,6 +21,7 @@ from edge.config import MqttConfig
 from edge.errors import OutputError, UnavailableError
 from edge.events import Event
 from edge.outbox import Outbox, Waiting
+from edge.sinks import NotStoredError
 from edge.sinks.mqtt_link import STABLE_SECONDS, Access, Link, open_access
 from edge.state import fold, state_json
 
@@ -246,7 +247,11 @@ class MqttSink:
         self._inbox.put(None)
         self._thread.join(5.0)
         self.idle()
-        self._outbox.close()
+        try:
+            self._outbox.close()
+        except OutputError as error:
+            lost = self._outbox.unsaved
+            raise NotStoredError(f"{error}; {lost} events that had not reached the broker are lost", lost) from None
         self._complain()
 
     def _complain(self) -> None:
@@ -406,6 +411,7 @@ class MqttSink:
 
     def _connect(self, window: int) -> None:
         self._begin_anew()
+        self._link.begin()
         self._connected, self._refused = True, False
         self._window = max(1, min(WINDOW + RESERVED, window) - RESERVED)
         if self._problem and not self._short_lived:

@@ -39,12 +39,18 @@ WINDOW = 20
 """Messages on their way at once where the broker does not say how many it takes: mosquitto's default."""
 
 LONGEST_MESSAGE = 64 * 1024
-"""Bytes that a broker may send us at once, where it speaks MQTT 5."""
+"""Bytes that a broker may send us at once. One that speaks MQTT 5 knows; over one that does not, we hang up."""
+
+DEAF_SECONDS = 3600.0
+"""For so long nothing is subscribed to after too long a message: a retained one would come at every connection."""
 
 PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 
 WRONG_PROTOCOL = 0x84
 """MQTT 5's reason code for a version that the broker does not speak."""
+
+MALFORMED = 0x81
+"""MQTT 5's reason code for a message that is none."""
 
 SILENT = 3
 """So many connections in a row that ended before the broker answered: older ones hang up on what they do not know."""
@@ -138,6 +144,30 @@ def _load(name: str, path: Path, lacks: str, load: Callable[[], None]) -> None:
         raise InputNotFoundError(f"{name}: {path} cannot be read ({error.strerror})") from None
 
 
+class _Client(Client):
+    """paho's client, fit for a broker that sends nonsense: no more of it is held than has to be, and what ends the
+    connection is always told.
+    """
+
+    on_broken: Callable[[Exception], None]
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+        """As paho's, in whose thread it runs; before 2.2 there is garbage that raises there."""
+        try:
+            return super().loop_forever(timeout, retry_first_connection)
+        except Exception as error:
+            self._sock_close()
+            self.on_broken(error)
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """As paho's."""
+        code = super().loop_read(max_packets)
+        if (length := self._in_packet["remaining_length"]) > LONGEST_MESSAGE:
+            raise ConnectionError(f"it sends a message of {length} bytes")
+        return code
+
+
 class User(Protocol):
     """Hears of the connection, in threads that must not be held up."""
 
@@ -178,20 +208,28 @@ class Link:
         self._will = will
         self._subscriptions = subscriptions
         self._protocol = access.protocol or "5"
-        self._client: Client | None = None
+        self._client: _Client | None = None
+        self._used: _Client | None = None
         self._ended = threading.Event()
         self._closing = threading.Event()
         self._connected_at: float | None = None
         self._silent = 0
+        self._deaf_until = 0.0
         self._thread = threading.Thread(target=self._work, name="mqtt link", daemon=True)
 
     def open(self) -> None:
         """Begin to connect, in the background."""
         self._thread.start()
 
+    def begin(self) -> None:
+        """Publish over the newest connection from now on, in answer to `be_connected`: whoever has not heard that one
+        connection has ended must not go on in the next, where the order would be another one.
+        """
+        self._used = self._client
+
     def publish(self, topic: str, payload: str, *, qos: int, retain: bool) -> int | None:
         """Send a message; the number by which it will be acknowledged, None where the connection has just gone."""
-        client = self._client
+        client = self._used
         if client is None:
             return None
         info = client.publish(topic, payload, qos=qos, retain=retain)
@@ -241,9 +279,9 @@ class Link:
         client.loop_stop()
         return 0.0 if self._connected_at is None else monotonic() - self._connected_at
 
-    def _make_client(self, protocol: str) -> Client:
+    def _make_client(self, protocol: str) -> _Client:
         access = self._access
-        client = Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             access.client_id,
             clean_session=None if protocol == "5" else True,
@@ -262,6 +300,7 @@ class Link:
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.on_message = self._on_message
+        client.on_broken = self._on_broken
         return client
 
     # In paho's thread: pass on what happened.
@@ -272,7 +311,7 @@ class Link:
         self._silent = 0
         if not reason.is_failure:
             self._connected_at = monotonic()
-            for topic in self._subscriptions:
+            for topic in self._subscriptions if self._connected_at >= self._deaf_until else ():
                 client.subscribe(topic)
             self._user.be_connected(getattr(told, "ReceiveMaximum", WINDOW))
         elif reason.value == WRONG_PROTOCOL and not self._access.protocol:
@@ -281,13 +320,21 @@ class Link:
             self._user.be_refused(reason.value, str(reason))
 
     def _on_disconnect(self, _: Client, __: Any, ___: DisconnectFlags, reason: ReasonCode, ____: Any) -> None:
+        self._end(reason.value, str(reason))
+
+    def _on_broken(self, error: Exception) -> None:
+        if self._connected_at is not None:
+            self._deaf_until = monotonic() + DEAF_SECONDS
+        self._end(MALFORMED, str(error) or repr(error))
+
+    def _end(self, code: int, reason: str) -> None:
         lasted = 0.0 if self._connected_at is None else monotonic() - self._connected_at
         if self._connected_at is None and not self._access.protocol:
             self._silent += 1
             if self._silent >= SILENT:
                 self._silent = 0
                 self._try_another_protocol()
-        self._user.be_disconnected(reason.value, str(reason), lasted)
+        self._user.be_disconnected(code, reason, lasted)
         self._ended.set()
 
     def _on_publish(self, _: Client, __: Any, mid: int, reason: ReasonCode, ___: Any) -> None:
