@@ -36,6 +36,9 @@ TILE = 192
 CHANGED = 6
 """Grey levels by which a block must differ to have changed; a camera's noise, averaged over a block, stays below 2."""
 
+AROUND = 1.2
+"""How much larger than its box a known face is taken to be: hair and chin move with it, and cost Haar as much."""
+
 FEW = 3
 """So many changed blocks are no face: the smallest one covers 16."""
 
@@ -150,6 +153,7 @@ class Sweep:
         Returns:
             What may be faces.
         """
+        known = [_enlarged(box) for box in known]
         self._mark(now, known)
         if whole and now - self._whole >= self._reach:
             self._whole = now
@@ -231,6 +235,11 @@ class Sweep:
         rows, columns = tile.blocks
         level = self._level
         return Box((columns.start + left) << level, (rows.start + top) << level, width << level, height << level)
+
+
+def _enlarged(box: Box) -> Box:
+    more = round(box.width * (AROUND - 1) / 2)
+    return Box(box.x - more, box.y - more, box.width + 2 * more, box.height + 2 * more)
 
 
 def _differ(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
-from math import expm1
+from math import expm1, floor, log
 
 from edge.detector import SMALLEST, Detector, Hit
 from edge.eyes import Eyes
@@ -28,12 +29,12 @@ CHECK = 0.2
 RETRY = 0.065
 """Seconds between two searches for a face that is lost: every second frame of a quick camera."""
 
-SCALE = 50
-"""Side in searched pixels of a known face; from 48 on OpenCV looks at every position."""
+CLOSE, WIDE = 1.1, 1.2
+"""Sizes that are tried for a known face, and for a lost or new one: up to so many times larger and smaller."""
 
-BELIEVED, EXPECTED = -2, -3
+BELIEVED, EXPECTED = 3, -2
 """Neighbours that make a face of what nobody knows yet, and of one that should be there, beside the detector's own
-number, which is for whole pictures: at one place and a few sizes there are fewer to be had."""
+number. So closely sought, faces have 20 and more of them, and what is none from 4 to 15."""
 
 SPEED = 3.0
 """Sides of its box per second that a face may move without being lost."""
@@ -169,7 +170,7 @@ class Tracker:
         self._tracks = [track for track in self._tracks if self._is_kept(track, pyramid, cut=cut)]
         hits = self._sweep.search(pyramid, self._now, elapsed, self._in_sight(), whole=cut)
         self._welcome(hits, pyramid)
-        self._tracks = self._largest(_apart(self._tracks, self._now))
+        self._tracks = _apart(self._tracks, self._now)
         return self._confirmed()
 
     def _in_sight(self, but: _Track | None = None) -> list[Box]:
@@ -192,9 +193,9 @@ class Tracker:
         track.sought = self._now
         box = track.box.moved_to(*track.place(self._now)) if lost else track.box
         if lost or track.number is None:
-            hits = self._seek(pyramid, box, far=0.4, spread=1.25, beside=EXPECTED if lost else BELIEVED)
+            hits = self._seek(pyramid, box, far=0.4, spread=WIDE, beside=EXPECTED if lost else BELIEVED)
         else:
-            hits = self._seek(pyramid, box, far=0.15, spread=1.16, beside=EXPECTED)
+            hits = self._seek(pyramid, box, far=0.1, spread=CLOSE, beside=EXPECTED)
         others = self._in_sight(but=track)
         free = [hit for hit in hits if not any(hit.box.iou(other) >= MIN_IOU for other in others)]
         near = [hit for hit in free if hit.box.iou(box) >= (0.1 if lost else MIN_IOU)]
@@ -211,13 +212,15 @@ class Tracker:
     def _seek(self, pyramid: Pyramid, box: Box, *, far: float, spread: float, beside: int) -> list[Hit]:
         """Let Haar look closely at one place, for a face of about one size."""
         room = round(box.width * far)
+        step = self._detector.scale_factor
+        scale, spread = _ladder(step, spread)
         return self._detector.search(
             pyramid,
             Box(box.x - room, box.y - room, box.width + 2 * room, box.height + 2 * room),
-            scale=SCALE / box.width,
+            scale=scale / box.width,
             smallest=round(box.width / spread),
             largest=round(box.width * spread),
-            step=self._detector.scale_factor,
+            step=step,
             neighbors=max(1, self._detector.min_neighbors + beside),
         )
 
@@ -236,7 +239,7 @@ class Tracker:
         for hit in hits:
             if any(_same(hit.box, known) for known in self._in_sight()):
                 continue
-            close = self._seek(pyramid, hit.box, far=0.25, spread=1.25, beside=BELIEVED)
+            close = self._seek(pyramid, hit.box, far=0.25, spread=WIDE, beside=BELIEVED)
             new = [hit for hit in close if not any(_same(hit.box, known) for known in self._in_sight())]
             if not new:
                 continue
@@ -257,17 +260,45 @@ class Tracker:
         return near and 1 / 1.5 < box.width / track.box.width < 1.5
 
     def _largest(self, tracks: Sequence[_Track]) -> list[_Track]:
-        by_size = sorted(tracks, key=lambda track: -track.box.width * (1.0 if track.number is None else LARGER))
-        return by_size[: self._most]
+        """The confirmed ones that there is room for, and the new ones that may have a place once they are confirmed."""
+        by_size = sorted(tracks, key=lambda track: -track.box.width)
+        known = [track for track in by_size if track.number is not None][: self._most]
+        # Until it is confirmed nobody makes room for it: Haar's false positives flicker.
+        least = LARGER * known[-1].box.width if len(known) == self._most else 0.0
+        new = [track for track in by_size if track.number is None and track.box.width >= least]
+        return known + new[: self._most]
 
     def _confirmed(self) -> list[Face]:
-        faces = []
         for track in self._tracks:
             if track.number is None and track.eyes and self._now - track.born >= self._confirm - _TICK:
                 track.number = next(self._numbers)
-            if track.number is not None:
-                faces.append(Face(track.box, track.number, seen=track.seen == self._now))
+        self._tracks = self._largest(self._tracks)
+        faces = [
+            Face(track.box, track.number, seen=track.seen == self._now)
+            for track in self._tracks
+            if track.number is not None
+        ]
         return sorted(faces, key=lambda face: face.track)
+
+
+@cache
+def _ladder(step: float, spread: float) -> tuple[float, float]:
+    """How large a face is to be searched, and the bounds of the sizes beside it.
+
+    OpenCV tries 24 pixels times the powers of `step`. A face is scaled to one of these, with as many tried below as
+    above it, and so large that even a slightly smaller one is tried at every pixel: up to 48 pixels it is at every
+    second one alone, and an unequal share of them would make boxes too large by up to a fifth.
+
+    Args:
+        step: between two sizes.
+        spread: see `CLOSE`.
+
+    Returns:
+        Its side in searched pixels, and the factor by which others may be larger or smaller.
+    """
+    dense = floor(log(2) / log(step)) + 1
+    beside = [max(1, round(log(factor) / log(step))) for factor in (CLOSE, spread)]
+    return SMALLEST * step ** (dense + beside[0]), step ** (beside[1] + 0.3)
 
 
 def _apart(tracks: Sequence[_Track], now: float) -> list[_Track]:

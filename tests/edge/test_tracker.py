@@ -157,6 +157,38 @@ def test_of_too_many_faces_the_largest_are_followed(follow):
     assert all(len(said) <= 2 for said in frames)
 
 
+def test_a_larger_face_takes_the_place_of_a_smaller_one_only_once_it_is_confirmed(scripted_haar, paint):
+    small, large = Box(40, 40, 60, 60), Box(300, 100, 120, 120)
+    haar = scripted_haar()
+    tracker = Tracker(haar, most=1, notice=0.0, rest=0.1)
+    said = []
+    for number in range(40):
+        there = {"a": small} | ({"b": large} if number >= 10 else {})
+        # Found for a moment, then for good.
+        haar.faces = {"a": small} | ({"b": large} if number == 10 or number >= 30 else {})
+        said.append(tracker.update(Frame(paint(there), number / FPS, number)))
+    shown = [face for faces in numbers(said)[3:] for face in faces]
+    assert len(shown) == 37
+    assert sorted(shown) == shown
+    assert shown[26] == 1
+    assert shown[-1] == 2
+
+
+@pytest.mark.parametrize("scene", ["faces=1,noise=2,seconds=4", "faces=4,noise=2,seconds=4", "script=cut"])
+def test_a_box_is_as_large_as_its_face_and_not_as_haar_was_made_to_look(scene):
+    people, said = play(f"synthetic:{scene}")
+    sizes = [
+        face.box.width / box.width
+        for present, faces in zip(people, said, strict=True)
+        for face in faces
+        for box in present.values()
+        if face.seen and face.box.iou(box) >= 0.3
+    ]
+    assert 0.95 <= np.median(sizes) <= 1.13
+    assert 0.85 <= np.percentile(sizes, 5)
+    assert np.percentile(sizes, 95) <= 1.25
+
+
 def test_a_clock_that_jumps_back_stops_nothing(scripted_haar, paint):
     haar, said = scripted_haar({"a": LEFT}), []
     tracker = Tracker(haar)
