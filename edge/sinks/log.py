@@ -82,7 +82,12 @@ class JsonLinesLog:
         try:
             self._begin()
         except OSError as error:
-            raise OutputError(self._explain(error)) from None
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(
+                f"the log {path} cannot be written ({error.strerror}); make room or set log.path to a file that "
+                "the user that runs mien may write"
+            ) from None
 
     def publish(self, event: Event) -> None:
         """Append one event.
@@ -99,7 +104,7 @@ class JsonLinesLog:
                 size = 0
             self._append(line, size)
         except OSError as error:
-            raise NotStoredError(self._explain(error), 1 + getattr(error, "events", 0)) from None
+            raise self._not_stored(error, 1 + getattr(error, "events", 0)) from None
         self._unsynced += 1
         self.idle()
 
@@ -118,7 +123,7 @@ class JsonLinesLog:
                 self._find()
                 self._grow_old()
             except OSError as error:
-                raise NotStoredError(self._explain(error), getattr(error, "events", 0)) from None
+                raise self._not_stored(error, getattr(error, "events", 0)) from None
 
     def close(self) -> None:
         """Sync and close; a second time does nothing."""
@@ -205,7 +210,7 @@ class JsonLinesLog:
         try:
             os.fsync(self._file)
         except OSError as error:
-            raise NotStoredError(self._explain(error), events) from None
+            raise self._not_stored(error, events) from None
 
     def _rotate(self) -> None:
         """Begin a new file. It is made before any old one is moved, so that a failure leaves everything in place."""
@@ -267,13 +272,12 @@ class JsonLinesLog:
             torn.flush()
             os.fsync(torn.fileno())
 
-    def _explain(self, error: OSError) -> str:
-        if isinstance(error, OutputError):
-            return str(error)
-        return (
-            f"the log {self.path} cannot be written ({error.strerror}); make room or set log.path to a file that "
-            "the user that runs mien may write"
-        )
+    def _not_stored(self, error: OSError, events: int) -> NotStoredError:
+        if isinstance(error, NotStoredError):
+            return NotStoredError(str(error), events)
+        what = f"{'events could not be stored in' if events else 'old lines could not be deleted from'} the log"
+        why = error if isinstance(error, OutputError) else error.strerror
+        return NotStoredError(f"{what} {self.path} ({why}); once that is put right it goes on by itself", events)
 
 
 def _last_newline(handle: int, end: int) -> int | None:

@@ -490,7 +490,11 @@ def test_a_log_that_cannot_grow_does_not_end_a_cameras_run(tmp_path, capsys, cap
         assert run("--source", source, "--log", tmp_path / "events") == 0
     assert types(tmp_path / "events") == ["appeared"]
     assert "events lost" in capsys.readouterr().err
-    assert [message for message in caplog.messages if message.startswith(f"log: the log {tmp_path}/events cannot")]
+    assert [
+        message
+        for message in caplog.messages
+        if message.startswith(f"log: events could not be stored in the log {tmp_path}/events")
+    ]
 
 
 # Processes of their own
@@ -603,6 +607,29 @@ def test_the_broker_is_told_how_the_daemon_is_at_once_and_then_at_its_interval(
     assert last["sinks"] == {"log": {"waiting": 0, "lost": 0}, "mqtt": {"waiting": 0, "lost": 0}}
     assert last["outbox"] == 0
     assert (last["latency"] is not None) == bool(realtime)
+
+
+@pytest.mark.broker
+def test_home_assistant_knows_the_device_while_that_is_wanted_and_forgets_it_where_it_is_not(
+    mosquitto, listen, tmp_path, monkeypatch
+):
+    broker = mosquitto()
+    topic = "homeassistant/device/mien_kitchen/config"
+    options = ["--source", f"synthetic:{SCENE},seconds=0.3", "--mqtt", f"mqtt://127.0.0.1:{broker.port}"]
+    assert run(*options) == 0
+    listener = listen(broker.port)
+    listener.wait_for(lambda: listener.payloads(topic))
+    [payload] = listener.payloads(topic)
+    parts = json.loads(payload)["cmps"]
+    assert parts["expression"]["options"] == [*FER2013_LABELS, "uncertain", "none"]
+    topics = {part["state_topic"] for part in parts.values()}
+    listener.wait_for(lambda: topics <= {message.topic for message in listener.messages})
+    monkeypatch.setenv("MIEN_HOMEASSISTANT_ENABLED", "false")
+    assert run(*options) == 0
+    listener.wait_for(lambda: listener.payloads(topic)[-1] == "")
+    later = listen(broker.port, client_id="later")
+    later.wait_for(lambda: later.payloads("mien/kitchen/status"))
+    assert later.payloads(topic) == []
 
 
 def test_how_the_daemon_is_can_be_scraped_while_it_runs_and_not_behind_it(closed_port, tmp_path, monkeypatch):

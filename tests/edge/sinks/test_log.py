@@ -137,7 +137,7 @@ def test_a_disk_that_does_not_take_what_was_written_is_told_also_while_nothing_h
     clock.now = 2.0
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", fail)
-        with pytest.raises(OutputError, match=rf"the log {path} cannot be written \(Input/output error\)") as raised:
+        with pytest.raises(OutputError, match=rf"not be stored in the log {path} \(Input/output error\)") as raised:
             log.idle()
     assert raised.value.exit_code == 73
     log.idle()
@@ -218,7 +218,7 @@ def test_a_full_disk_costs_no_line_that_was_written_and_logging_goes_on_when_the
     log.publish(make_event(1))
     with disk_full_at(path.stat().st_size + 50):
         for number in (2, 3):
-            with pytest.raises(OutputError, match=rf"the log {path} cannot be written .*make room") as raised:
+            with pytest.raises(OutputError, match=rf"not be stored in the log {path} .*goes on by itself") as raised:
                 log.publish(make_event(number))
     assert raised.value.exit_code == 73
     assert ids(path) == [1]
@@ -235,7 +235,7 @@ def test_a_rotation_that_fails_leaves_every_file_in_place(path, make_event):
     blocked = path.with_name("mien.jsonl.new")
     blocked.mkdir()
     for _ in range(3):
-        with pytest.raises(OutputError, match=r"mien\.jsonl cannot be written"):
+        with pytest.raises(OutputError, match=r"not be stored in .*mien\.jsonl"):
             log.publish(make_event(4, expression="x" * 800))
     blocked.rmdir()
     assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
@@ -388,6 +388,26 @@ def test_a_clock_that_is_set_back_deletes_nothing(path, make_event, calendar):
     log.idle()
     log.close()
     assert all_ids(path) == [1, 2, 3]
+
+
+def test_old_lines_that_cannot_be_deleted_are_told_of_and_tried_again(path, make_event, calendar, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    log = calendar.open(path, keep=1, max_bytes=500, max_age=DAY)
+    for number in (1, 2):
+        log.publish(make_event(number, **calendar.changes))
+    calendar.go(DAY)
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", fail)
+        with pytest.raises(NotStoredError, match="old lines could not be deleted from the log") as raised:
+            log.idle()
+        log.idle()
+    assert raised.value.events == 0
+    calendar.go(AGE_EVERY)
+    log.idle()
+    log.close()
+    assert all_ids(path) == []
 
 
 def test_fewer_old_files_than_before_are_kept_when_fewer_are_asked_for(path, make_event):
