@@ -225,7 +225,7 @@ def rows(told: Mapping[str, Any]) -> list[list[str]]:
             if where in run:
                 p50, p95, p99, most = (run[where][key] * 1000 for key in ("p50", "p95", "p99", "max"))
                 measured = f"p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f}, longest {most:.1f} ms"
-                figure = f"delay {title}, {name}, {run[where]['events']:,} events, {run['skipped']} frames skipped"
+                figure = f"delay {title}, {name}, {run[where]['events']:,} events, frames skipped: {run['skipped']}"
                 lines.append([figure, measured, f"p99 at most {MOST_DELAY * 1000:.1f} ms"])
     return lines
 

@@ -105,5 +105,5 @@ def test_the_page_holds_the_table_and_leaves_nothing_open():
     text = page(told(), "| a table |", Path("docs/daemon.md"))
     assert "| a table |" in text
     assert "{" not in text
-    assert any("3 frames skipped" in line[0] for line in rows(told()))
+    assert any("frames skipped: 3" in line[0] for line in rows(told()))
     assert "{" in ABOUT
