@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from edge import __version__
 from edge.camera import Camera, Limits, View, open_camera
 from edge.commandline import INTERRUPTED
 from edge.config import Config
@@ -23,12 +24,14 @@ from edge.errors import BadDataError, CameraSoughtError, ConfigError, InputNotFo
 from edge.events import Reporter
 from edge.frame import Frame
 from edge.health import Health
+from edge.homeassistant import discovery, removal
 from edge.metrics import serving
 from edge.model import Model, open_model
 from edge.opencv import one_thread
 from edge.output import Output
 from edge.pipeline import Vision, make_detector, make_eyes, make_vision
 from edge.progress import Progress
+from edge.sinks.mqtt import Announcement
 from edge.slot import Slot
 from edge.starts import count_start, state_folder
 from edge.supervisor import Supervisor, join_all
@@ -89,7 +92,8 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         began = time.monotonic()
         try:
             with serving(config.metrics, health.snapshot):
-                output.open(config, device, state_folder(environ), annotate, live=camera.live, patient=not realtime)
+                folder, announcement = state_folder(environ), _announcement(config, device, model)
+                output.open(config, device, folder, annotate, announcement, live=camera.live, patient=not realtime)
                 with _telling(job, config.health.every):
                     (run_threads if realtime else run_in_order)(job)
         except Exception as error:
@@ -245,6 +249,16 @@ def _vision_for(config: Config, model: Model, device: str, start: int, *, live: 
         clock_synced=clock_is_synced,
     )
     return make_vision(config, model, reporter, make_detector(config), make_eyes(config))
+
+
+def _announcement(config: Config, device: str, model: Model) -> Announcement:
+    """What Home Assistant is told: of this device, or to forget it."""
+    prefix = config.homeassistant.prefix
+    if config.homeassistant.enabled:
+        topic, payload = discovery(device, config.mqtt.base, model.name, model.labels, __version__, prefix=prefix)
+    else:
+        topic, payload = removal(device, prefix=prefix)
+    return Announcement(topic, payload, birth_topic=f"{prefix}/status")
 
 
 def open_source(config: Config, *, color: bool) -> Camera:

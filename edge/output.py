@@ -18,7 +18,7 @@ from edge.pipeline import Seen
 from edge.recording import Recording, open_recording
 from edge.sinks.console import Console
 from edge.sinks.log import JsonLinesLog
-from edge.sinks.mqtt import MqttSink, open_mqtt
+from edge.sinks.mqtt import Announcement, MqttSink, open_mqtt
 from edge.supervisor import Supervisor
 
 DAY = 86400.0
@@ -62,7 +62,15 @@ class Output:
     talks: bool = False
 
     def open(
-        self, config: Config, device: str, folder: Path, annotate: Path | None, *, live: bool, patient: bool
+        self,
+        config: Config,
+        device: str,
+        folder: Path,
+        annotate: Path | None,
+        announcement: Announcement | None = None,
+        *,
+        live: bool,
+        patient: bool,
     ) -> None:
         """Open what the configuration names; no sink named: the terminal.
 
@@ -71,6 +79,7 @@ class Output:
             device: the device's name.
             folder: for what must outlast this run.
             annotate: where annotated frames go; None: nowhere.
+            announcement: what Home Assistant is told over MQTT; None: nothing.
             live: whether the source is.
             patient: whether the source waits for slow sinks.
 
@@ -88,7 +97,7 @@ class Output:
             )
             self.outlets.append(Outlet(log, self.supervisor, patient=patient))
         if config.mqtt.url:
-            self.mqtt = open_mqtt(config.mqtt, device, folder)
+            self.mqtt = open_mqtt(config.mqtt, device, folder, announcement)
             self.outlets.append(Outlet(self.mqtt, self.supervisor, patient=patient))
         if not self.outlets:
             self.talks = sys.stdout.isatty()

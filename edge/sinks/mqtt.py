@@ -93,13 +93,14 @@ class _Document:
     rests_until: float = 0.0
 
 
-def open_mqtt(config: MqttConfig, device: str, folder: Path) -> MqttSink:
+def open_mqtt(config: MqttConfig, device: str, folder: Path, announcement: Announcement | None = None) -> MqttSink:
     """Make the sink that a configuration with an `mqtt.url` describes; the password is read from its file here.
 
     Args:
         config: the `mqtt` section.
         device: the device's name.
         folder: where the outbox lies.
+        announcement: for Home Assistant; None: it is told nothing.
 
     Raises:
         ConfigError, InputNotFoundError, BadDataError: password or certificates cannot be had; the key is named.
@@ -107,7 +108,7 @@ def open_mqtt(config: MqttConfig, device: str, folder: Path) -> MqttSink:
     """
     access = open_access(config, config.client_id or f"mien-{device}")
     outbox = Outbox(folder / f"outbox-{device}.sqlite", max_bytes=config.outbox_bytes, max_age=config.outbox_age)
-    return MqttSink(access, outbox, device=device, base=config.base)
+    return MqttSink(access, outbox, device=device, base=config.base, announcement=announcement)
 
 
 class MqttSink:
