@@ -12,6 +12,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "edge/__init__.py").read_te
 # such runtime, and no numpy 1, for later Pythons: the markers leave those with LiteRT.
 OLD = "; python_version < '3.12'"
 TFLITE_RUNTIME = ["tflite-runtime>=2.14" + OLD, "numpy<2" + OLD, "opencv-python-headless>=4.6,<4.12" + OLD]
+# The live table of `mien fleet`.
+FLEET = ["rich>=13"]
 # Keras before 3.12 could be talked out of its safe mode by a crafted file.
 TRAINER = [
     "tensorflow>=2.19",
@@ -20,7 +22,7 @@ TRAINER = [
     "matplotlib>=3.8",
     "scikit-learn>=1.4",
     "scipy>=1.10",
-    "rich>=13",
+    *FLEET,
 ]
 # From 0.20 on its server can be ended.
 METRICS = ["prometheus-client>=0.20"]
@@ -57,6 +59,7 @@ setup(
     extras_require={
         "tflite-runtime": TFLITE_RUNTIME,
         "metrics": METRICS,
+        "fleet": FLEET,
         "trainer": TRAINER,
         "dev": DEV,
     },

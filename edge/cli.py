@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge import __version__, cli_bench, cli_classify, cli_log
+from edge import __version__, cli_bench, cli_classify, cli_fleet, cli_log
 from edge.commandline import Parser, guarded, labels_argument
 from edge.errors import LabelsError, UsageError
 
@@ -19,6 +19,7 @@ examples:
   mien run --source synthetic --annotate shown.mp4    no camera at hand: see what it does
   mien classify photos/ --format json                 photos in bulk, one JSON object each
   mien log events.jsonl --follow                      what is logged, as it happens
+  mien fleet --mqtt mqtt://broker                     every device on that broker
 
 'mien COMMAND --help' explains a command. Pictures stay on this machine; only events leave it, and only where you say.
 """
@@ -63,6 +64,7 @@ def make_parser() -> Parser:
     _add_run(commands)
     cli_classify.add_command(commands)
     cli_log.add_command(commands)
+    cli_fleet.add_command(commands)
     cli_bench.add_command(commands)
     _add_demo(commands)
     return parser

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = ("edge", "trainer", "export")
 MAY_IMPORT = {"edge": {"edge"}, "trainer": {"edge", "trainer"}, "export": {"edge", "trainer", "export"}}
-EDGE_NEEDS = {"numpy", "cv2", "paho", "ai_edge_litert", "tflite_runtime", "picamera2", "libcamera", "prometheus_client"}
+EDGE_NEEDS = {"numpy", "cv2", "paho", "ai_edge_litert", "tflite_runtime", "picamera2", "libcamera"}
+EDGE_NEEDS |= {"prometheus_client", "rich"}  # extras
 HEAVY = {"tensorflow", "keras", "torch", "jax", "matplotlib", "sklearn"}
 
 
@@ -117,6 +118,7 @@ def test_the_daemon_loads_nothing_of_the_trainers():
         ["classify", "--help"],
         ["bench", "--help"],
         ["log", "--help"],
+        ["fleet", "--help"],
         ["--version"],
         ["nonsense"],
     ],
