@@ -30,6 +30,10 @@ MAX_STEPS_OFF = 2
 """How far a logit may be from the self-test's, in steps of the output tensor: processors round differently."""
 
 SUM_TOLERANCE = 0.05
+
+MOST_POWER = 600.0
+"""The exponential function's `float64` ends at 709."""
+
 TYPES = ("uint8", "int8", "float32")
 
 
@@ -120,6 +124,8 @@ class Model:
         self._temperature = np.float32(1.0 if card is None else card.temperature)
         self._pixels = pixel_table(self._input, None if card is None else card.scaling)
         self._kind: OutputKind = self._guess_kind(file.name) if card is None else card.output
+        # A quantised model knows 256 logits only; what softmax raises each to is looked up.
+        self._powers = power_table(self._output, float(self._temperature)) if self._kind == "logits" else None
         if card is not None:
             self._check_card(card, file.name)
 
@@ -169,7 +175,10 @@ class Model:
         Raises:
             ValueError: another shape or type.
         """
-        return softmax(self.logits(face) / self._temperature)
+        if self._powers is None:
+            return softmax(self.logits(face) / self._temperature)
+        raised = self._powers[self.raw(face).view(np.uint8)]
+        return (raised / raised.sum()).astype(np.float32)  # type: ignore[no-any-return]  # numpy's sum is Any
 
     def classify(self, image: NDArray[np.uint8], box: Box) -> NDArray[np.float32]:
         """Crop a face out of a picture and classify it.
@@ -229,6 +238,25 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """`float32[n]` to probabilities `float32[n]` that sum to 1, without overflow."""
     raised = np.exp(logits - logits.max())
     return raised / raised.sum()  # type: ignore[no-any-return]  # numpy's sum is Any
+
+
+def power_table(tensor: Tensor, temperature: float) -> NDArray[np.float64] | None:
+    """What softmax raises each logit to, up to a common factor.
+
+    Args:
+        tensor: the output.
+        temperature: the logits are divided by it.
+
+    Returns:
+        `float64[256]`, by the element's bits as `uint8`; None for a tensor that is not quantised, or in such large steps
+        that the powers do not fit into a float.
+    """
+    step = tensor.scale / temperature
+    if tensor.scale == 0.0 or 255 * step > MOST_POWER:
+        return None
+    elements = np.arange(256, dtype=np.uint8).view(tensor.dtype).astype(np.float64)
+    powers: NDArray[np.float64] = np.exp((elements - elements.max()) * step)
+    return powers
 
 
 def pixel_table(tensor: Tensor, scaling: Scaling | None) -> NDArray[Any]:

@@ -37,9 +37,10 @@ class Reading:
 
 @dataclass(slots=True)
 class _State:
-    time: float
+    """Of one track; `scores` are those of `reading` before they are rounded to `float32`."""
+
     scores: NDArray[np.float64]
-    expression: str
+    reading: Reading
     challenger: str | None = None
 
 
@@ -76,28 +77,31 @@ class Smoother:
         state = self._states.get(track)
         new = np.asarray(scores, dtype=np.float64)
         if state is None:
-            state = self._states[track] = _State(time, new, self._pick(new, shown=None))
-            return _reading(state)
-        elapsed = max(0.0, time - state.time)
+            reading = _reading(self._pick(new, shown=None), new, time)
+            self._states[track] = _State(new, reading)
+            return reading
+        elapsed = max(0.0, time - state.reading.time)
         weight = 1.0 if self._time_constant == 0 else -math.expm1(-elapsed / self._time_constant)
         state.scores = state.scores + weight * (new - state.scores)
-        state.time = time
+        state.reading = _reading(self._choose(state), state.scores, time)
+        return state.reading
+
+    def _choose(self, state: _State) -> str:
+        """The expression that stands."""
         if self._time_constant == 0:
-            state.expression = self._pick(state.scores, shown=None)
-            return _reading(state)
-        candidate = self._pick(state.scores, shown=state.expression)
-        if candidate == state.expression:
-            state.challenger = None
-        elif candidate == state.challenger:
-            state.expression, state.challenger = candidate, None
-        else:
-            state.challenger = candidate
-        return _reading(state)
+            return self._pick(state.scores, shown=None)
+        stands = state.reading.expression
+        candidate = self._pick(state.scores, shown=stands)
+        again, state.challenger = candidate == state.challenger, None
+        if candidate == stands or again:
+            return candidate
+        state.challenger = candidate
+        return stands
 
     def last(self, track: int) -> Reading | None:
         """What `update` said last of a track; None for one that it never saw."""
         state = self._states.get(track)
-        return None if state is None else _reading(state)
+        return None if state is None else state.reading
 
     def forget(self, track: int) -> None:
         """Drop a track that is gone."""
@@ -118,5 +122,5 @@ class Smoother:
         return shown if doubtful else label
 
 
-def _reading(state: _State) -> Reading:
-    return Reading(state.expression, float(state.scores.max()), state.scores.astype(np.float32), state.time)
+def _reading(expression: str, scores: NDArray[np.float64], time: float) -> Reading:
+    return Reading(expression, float(scores.max()), scores.astype(np.float32), time)

@@ -12,7 +12,7 @@ from edge.crop import crop_face, scale_pixels
 from edge.errors import BadDataError, InputNotFoundError
 from edge.frame import Box
 from edge.interpreter import make_interpreter
-from edge.model import SHIPPED, Model, Tensor, open_model, pixel_table, softmax
+from edge.model import SHIPPED, Model, Tensor, open_model, pixel_table, power_table, softmax
 from edge.modelfile import parse_model_file
 from export.metadata import add_self_test, pack, self_test_face
 
@@ -114,6 +114,20 @@ def test_scores_are_a_softmax_with_the_cards_temperature(ours):
         expected = np.exp(logits / 2.0) / np.exp(logits / 2.0).sum()
         assert scores.dtype == np.float32
         np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.int8, 0.1), (np.uint8, 0.1), (np.int8, 2.3)])
+def test_a_quantised_logits_power_is_looked_up(dtype, scale):
+    tensor = Tensor(0, (1, 3), np.dtype(dtype), scale, 3)
+    elements = np.array([np.iinfo(dtype).min, 7, np.iinfo(dtype).max], dtype)
+    raised = power_table(tensor, 1.5)[elements.view(np.uint8)]
+    logits = tensor.dequantize(elements).astype(np.float64) / 1.5
+    np.testing.assert_allclose(raised / raised.sum(), softmax(logits), atol=1e-6)
+
+
+def test_steps_whose_powers_fit_into_no_float_are_not_looked_up():
+    assert power_table(Tensor(0, (1, 3), np.dtype(np.int8), 5.0, 0), 1.0) is None
+    assert power_table(Tensor(0, (1, 3), np.dtype(np.float32), 0.0, 0), 1.0) is None
 
 
 def test_softmax_neither_overflows_nor_loses_the_sum():
