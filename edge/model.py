@@ -248,7 +248,7 @@ def power_table(tensor: Tensor, temperature: float) -> NDArray[np.float64] | Non
         temperature: the logits are divided by it.
 
     Returns:
-        `float64[256]`, by the element's bits as `uint8`; None for a tensor that is not quantised, or in such large steps
+        `float64[256]`, by the element's bits as `uint8`; None for a tensor that is not quantised, or in steps so large
         that the powers do not fit into a float.
     """
     step = tensor.scale / temperature
