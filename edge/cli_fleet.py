@@ -95,11 +95,16 @@ def call(arguments: argparse.Namespace) -> int:
         watch.wait_connected(arguments.wait)
         if live:
             _show_live(watch)
-        watch.wait_told(until - monotonic())
         if arguments.forget:
+            watch.wait_told(until - monotonic())
             _forget(watch, arguments.forget, config, yes=arguments.yes, wait=arguments.wait)
-        else:
-            _print(watch, config, as_json=arguments.json)
+            return 0
+        try:
+            watch.wait_told(until - monotonic())
+        except UnavailableError:
+            _print(watch, config, as_json=arguments.json)  # what came until then
+            raise
+        _print(watch, config, as_json=arguments.json)
     return 0
 
 

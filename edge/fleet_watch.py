@@ -12,7 +12,7 @@ from typing import Self
 
 from edge.errors import UnavailableError
 from edge.fleet import KINDS, MOST_DEVICES, Device, Fleet
-from edge.sinks.mqtt_link import Access, Link
+from edge.sinks.mqtt_link import MALFORMED, Access, Link
 
 QUIET = 1.0
 """Seconds without a topic that is new to us, and the broker has told all that it retains."""
@@ -57,7 +57,8 @@ class Watch:
         self._heard: set[str] = set()
         self._news = 0.0
         self._connected = self._refused = False
-        self._problem = "connecting"
+        self._deaf = ""
+        self._problem = f"the broker at {self._address} does not answer; is it overloaded, or something else there?"
         self._complaints: list[str] = []
         self._answers: dict[int | None, str] = {}
         topics = [f"{base}/{device or '+'}/{kind}" for kind in KINDS]
@@ -84,15 +85,21 @@ class Watch:
                 raise UnavailableError(self._problem)
 
     def wait_told(self, timeout: float) -> None:
-        """Wait until the broker seems to have told all that it retains, for so many seconds at most."""
+        """Wait until the broker seems to have told all that it retains, for so many seconds at most.
+
+        Raises:
+            UnavailableError: the connection is lost by then.
+        """
         until = monotonic() + timeout
         with self._changed:
-            while True:
+            while not self._deaf:
                 now = monotonic()
-                rest = min(self._news + (QUIET if self._heard else SILENCE), until) - now
-                if rest <= 0:
-                    return
+                quiet = self._news + (QUIET if self._heard else SILENCE) if self._connected else until
+                if (rest := min(quiet, until) - now) <= 0:
+                    break
                 self._changed.wait(rest)
+            if self._problem:
+                raise UnavailableError(self._problem)
 
     def wait_changed(self, timeout: float) -> None:
         """Wait until something has come, for so many seconds at most."""
@@ -134,7 +141,8 @@ class Watch:
     def be_connected(self, window: int) -> None:
         """See `edge.sinks.mqtt_link.User`, also for the others."""
         with self._changed:
-            self._connected, self._refused, self._problem = True, False, ""
+            self._link.begin()
+            self._connected, self._refused, self._problem = True, False, self._deaf
             self._heard.clear()
             self._news = monotonic()
             self._changed.notify_all()
@@ -158,7 +166,12 @@ class Watch:
         with self._changed:
             if self._refused:  # which says more
                 return
-        self._lose(f"the connection to the broker at {self._address} is lost ({reason})")
+            if code == MALFORMED and lasted:  # the link listens no more
+                self._deaf = (
+                    f"the broker at {self._address} does not keep to MQTT, or a message there is too long ({reason}); "
+                    "empty such a topic, or use a broker that speaks MQTT 5"
+                )
+        self._lose(self._deaf or f"the connection to the broker at {self._address} is lost ({reason})")
 
     def _lose(self, problem: str) -> None:
         with self._changed:
