@@ -90,16 +90,20 @@ def running(folder: Path, source: str, broker: int | None, settings: str) -> Ite
 
 
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[int | None]:
-    """Mosquitto on a free port of the loopback interface, with further lines of configuration; None: not installed."""
+def serving(folder: Path, *options: str, port: int | None = None) -> Iterator[int | None]:
+    """Mosquitto on a port of the loopback interface, with further lines of configuration; None: not installed.
+
+    Args:
+        folder: for its configuration.
+        options: those lines.
+        port: None: a free one.
+    """
     program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
         print("mosquitto is not installed: no broker (apt-get install mosquitto)", file=sys.stderr)
         yield None
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = port or free_port()
     config = folder / "mosquitto.conf"
     # Without Nagle: how long the broker holds a small message back is no matter of the daemon's.
     lines = [f"listener {port} 127.0.0.1", "allow_anonymous true", "set_tcp_nodelay true", *options]
@@ -110,6 +114,13 @@ def serving(folder: Path, *options: str) -> Iterator[int | None]:
     finally:
         process.kill()
         process.wait()
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def cpu_seconds(stat: str) -> float:
