@@ -7,7 +7,7 @@ VENV ?= .venv
 OUT ?= out/demo
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint bench bench-clone clean check-python
+.PHONY: help demo test test-system lint bench bench-clone clean check-python
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -18,6 +18,9 @@ demo: $(VENV)/.base  ## read the expressions on the sample photos and on a video
 test: $(VENV)/.dev  ## run the tests; mosquitto is installed through apt where it is missing and that is allowed
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || sh .ci/install-mosquitto
 	$(BIN)/python -m pytest
+
+test-system: $(VENV)/.dev  ## what takes minutes: a hundred faults between the daemon's outbox and a broker
+	$(BIN)/python -m benchmarks.mqtt_faults --faults 100 --events 20000
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -32,6 +35,7 @@ bench: $(VENV)/.dev  ## every figure that the README and docs quote; the model's
 	$(BIN)/python -m benchmarks.daemon_cost --frames 5000 --seconds 15
 	$(BIN)/python -m benchmarks.mqtt_fleet --seconds 60
 	$(BIN)/python -m benchmarks.vision_steps
+	$(BIN)/python -m benchmarks.mqtt_faults --faults 22 --events 3000
 	$(BIN)/python -m benchmarks.arm64_events || test $$? -eq 69  # its tools may be missing: it says which
 
 bench-clone:  ## README's two commands in a fresh clone with a fresh environment

@@ -1,6 +1,7 @@
 """Faults by the hundred between a publisher and its broker: which events are lost, doubled or out of order.
 
-python -m benchmarks.mqtt_faults [--faults N] [--events N] [--seed N] [--write docs/mqtt-faults.md] [--json]
+python -m benchmarks.mqtt_faults [--faults N] [--events N] [--seed N] [--only KIND] [--no-namespaces]
+    [--write docs/mqtt-faults.md] [--json]
 
 A process publishes through the daemon's own sink and outbox to a mosquitto on the loopback interface, and one fault
 after another happens to it. An event has arrived when the broker has acknowledged it. Ends with 1 where one that the
@@ -21,12 +22,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
+from benchmarks.mqtt_account import QUIET, Fault, account, shortcomings
 from benchmarks.mqtt_publisher import KEEPALIVE
 from benchmarks.mqtt_world import Broker, Disk, Network, Publisher, Subscriber, isolate, until
 from benchmarks.vision import aligned
@@ -34,9 +36,6 @@ from edge.bench_report import machine
 from edge.commandline import guarded
 from edge.errors import MienError
 from edge.outbox import IN_MEMORY
-
-LAST_SECOND = 1.0
-"""What a kill may cost, in seconds."""
 
 SECONDS_PER_FAULT = 3.0
 """About so long one takes, with the recovery; the rate of events follows from it."""
@@ -81,23 +80,6 @@ mosquitto on the loopback interface, and {faults} faults, one after another. {ma
 - While the disk was full, {live} events were acknowledged in {full_times} such faults: publishing goes on. Storing
   resumed by itself {resumed} times.
 """
-
-
-@dataclass(slots=True)
-class Fault:
-    """One that happened.
-
-    Attributes:
-        kind: a key of `KINDS`, or what comes when there are no more.
-        began: monotonic seconds.
-        recovered: seconds from its end until all that was published had been acknowledged.
-        live: events acknowledged while the disk was full.
-    """
-
-    kind: str
-    began: float
-    recovered: float = 0.0
-    live: int = 0
 
 
 @dataclass(slots=True)
@@ -235,77 +217,13 @@ KINDS: Mapping[str, Callable[[World, Fault], None]] = {
     "disk full, broker away": fill_disk,
     "clock set back, broker away": set_clock_back,
 }
-QUIET = "none"
 
 
-def script(count: int, rng: random.Random) -> list[str]:
+def script(count: int, among: Sequence[str], rng: random.Random) -> list[str]:
     """So many faults in a random order, each kind as often as the others as far as that goes."""
-    kinds = [list(KINDS)[number % len(KINDS)] for number in range(count)]
+    kinds = [among[number % len(among)] for number in range(count)]
     rng.shuffle(kinds)
     return kinds
-
-
-@dataclass(slots=True)
-class Account:
-    """What became of the events of one kind of fault."""
-
-    times: int = 0
-    events: int = 0
-    last_second: list[float] = field(default_factory=list)
-    """Ages of what a kill cost, in seconds."""
-    missing: int = 0
-    """Never acknowledged, and not excused by a kill."""
-    doubled: int = 0
-    disordered: int = 0
-    recoveries: list[float] = field(default_factory=list)
-
-
-def account(
-    faults: Sequence[Fault],
-    published: Mapping[str, float],
-    acknowledged: Iterable[str],
-    kills: Mapping[int, float],
-    received: Sequence[str],
-) -> dict[str, Account]:
-    """Lay what was published beside what arrived.
-
-    Args:
-        faults: in the order in which they began.
-        published: id -> monotonic seconds, in the order of publishing.
-        acknowledged: ids.
-        kills: count of starts -> monotonic seconds at which that publisher was killed.
-        received: ids as they came to the subscriber.
-
-    Returns:
-        Kind of fault -> account; an event belongs to the last fault that had begun when it was published.
-    """
-    accounts = {kind: Account() for kind in [*KINDS, QUIET] if any(fault.kind == kind for fault in faults)}
-    for fault in faults:
-        accounts[fault.kind].times += 1
-        accounts[fault.kind].recoveries.append(fault.recovered)
-    arrived = set(acknowledged)
-    kind_of: dict[str, str] = {}
-    position = 0
-    for name, at in published.items():
-        while position + 1 < len(faults) and faults[position + 1].began <= at:
-            position += 1
-        kind_of[name] = faults[position].kind
-        told = accounts[kind_of[name]]
-        told.events += 1
-        if name not in arrived:
-            age = kills.get(int(name.split("-")[1]), float("inf")) - at
-            if age <= LAST_SECOND:
-                told.last_second.append(age)
-            else:
-                told.missing += 1
-    seen: set[str] = set()
-    highest = ""
-    for name in received:
-        accounts[kind_of[name]].doubled += name in seen
-        accounts[kind_of[name]].disordered += name not in seen and name < highest
-        seen.add(name)
-        highest = max(highest, name)
-    return accounts
 
 
 def inflict(world: World, kinds: Sequence[str], least: int) -> list[Fault]:
@@ -319,7 +237,7 @@ def inflict(world: World, kinds: Sequence[str], least: int) -> list[Fault]:
         ended = time.monotonic()
         # What this fault cost for good is waited for in vain, so it is the newest that counts.
         last = max(publisher.published)
-        if not until(lambda last=last: max(publisher.acknowledged) >= last, RECOVERED):  # type: ignore[misc]
+        if not until(lambda last=last: max(publisher.acknowledged, default="") >= last, RECOVERED):  # type: ignore[misc]
             raise MienError(f"not recovered from “{kind}” (number {number}) within {RECOVERED:.0f} s")
         fault.recovered = time.monotonic() - ended
         print(f"{number:4} {kind}: recovered in {fault.recovered:.1f} s", file=sys.stderr)
@@ -330,8 +248,8 @@ def inflict(world: World, kinds: Sequence[str], least: int) -> list[Fault]:
     return faults
 
 
-def measure(count: int, least: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Everything."""
+def measure(count: int, least: int, seed: int, among: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Everything, with faults among the given kinds."""
     began = time.monotonic()
     rng = random.Random(seed)  # noqa: S311  # not for secrets
     broker, rate = Broker(folder), max(20.0, least / (count * SECONDS_PER_FAULT))
@@ -340,7 +258,8 @@ def measure(count: int, least: int, seed: int, folder: Path) -> dict[str, Any]:
         subscriber = Subscriber(broker.open_port)
         publisher = Publisher(folder, network.port, rate)
         try:
-            faults = inflict(World(broker, network, disk, publisher, subscriber, rng), script(count, rng), least)
+            world = World(broker, network, disk, publisher, subscriber, rng)
+            faults = inflict(world, script(count, among, rng), least)
         finally:
             publisher.finish()
         until(lambda: max(publisher.published) in subscriber.ids[-50:], 10)
@@ -358,26 +277,12 @@ def measure(count: int, least: int, seed: int, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def shortcomings(told: Mapping[str, Any]) -> list[str]:
-    """What falls short of the claim."""
-    accounts = told["accounts"]
-    short = []
-    if (lost := sum(each["missing"] for each in accounts.values()) - told["given_up"]) != 0:
-        short.append(f"{abs(lost)} events {'were lost' if lost > 0 else 'were counted as given up and arrived'}")
-    if disordered := sum(each["disordered"] for each in accounts.values()):
-        short.append(f"{disordered} events were out of order")
-    if silent := sum(not live for live in told["live"]):
-        short.append(f"nothing was published during {silent} of {len(told['live'])} full disks")
-    if told["resumed"] < len(told["live"]):
-        short.append(f"storing resumed {told['resumed']} times after {len(told['live'])} full disks")
-    return short
-
-
 def rows(told: Mapping[str, Any]) -> list[list[str]]:
     """The lines of the table, and their sum."""
     accounts: dict[str, dict[str, Any]] = told["accounts"]
     lines, given_up = [], told["given_up"]
-    for kind, each in accounts.items():
+    for kind in [kind for kind in [*KINDS, QUIET] if kind in accounts]:
+        each = accounts[kind]
         # Only a full disk makes the outbox give up anything here; more than it has counted is a loss.
         excused = min(each["missing"], given_up) if kind.startswith("disk full") else 0
         recoveries = each["recoveries"]
@@ -416,13 +321,16 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=100, help="how many (100)")
     parser.add_argument("--events", type=int, default=20_000, help="over how many events at least (20000)")
     parser.add_argument("--seed", type=int, default=1, help="decides order and durations (1)")
+    parser.add_argument("--only", action="append", choices=KINDS, help="nothing but this; may be given again")
+    parser.add_argument("--no-namespaces", action="store_true", help="a proxy and RLIMIT_FSIZE, whatever is allowed")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table as Markdown too")
     parser.add_argument("--json", action="store_true", help="print everything that was measured as JSON")
     args = parser.parse_args()
-    isolate()
+    if not args.no_namespaces:
+        isolate()
     folder = Path(tempfile.mkdtemp(prefix="mien-faults-"))
     try:
-        told = measure(args.faults, args.events, args.seed, folder)
+        told = measure(args.faults, args.events, args.seed, args.only or list(KINDS), folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     table = aligned([HEAD, *rows(told)])

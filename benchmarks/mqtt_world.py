@@ -93,7 +93,8 @@ class Broker:
             subprocess.run(command, check=True, capture_output=True)
         lines = [
             "per_listener_settings true", "max_queued_messages 0", "set_tcp_nodelay true", "log_type error",
-            "autosave_interval 1", "persistence true", f"persistence_location {folder}/", *(["user root"] if os.geteuid() == 0 else []),
+            "autosave_interval 1", "persistence true", f"persistence_location {folder}/",
+            *(["user root"] if os.geteuid() == 0 else []),
             f"listener {self.open_port} 127.0.0.1", "allow_anonymous true",
             f"listener {self.port} 127.0.0.1", "allow_anonymous false", f"password_file {folder}/users",
             f"certfile {folder}/certificate.pem", f"keyfile {folder}/key.pem",
@@ -302,7 +303,7 @@ class Subscriber:
         self.ids: list[str] = []
         ready = threading.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, "subscriber", protocol=MQTTv5)
-        self._client.reconnect_delay_set(0.05, 0.1)
+        self._client.reconnect_delay_set(0.05, 0.1)  # type: ignore[arg-type]  # paho takes parts of a second too
         self._client.on_connect = lambda client, *_: client.subscribe(f"mien/{DEVICE}/event", qos=1)
         self._client.on_subscribe = lambda *_: ready.set()
         self._client.on_message = self._keep
