@@ -1,4 +1,4 @@
-"""The latest picture (`mien/state/1`): how many faces there are and what each shows, folded from the events.
+"""The latest picture (`mien/state/1`, described by `state.schema.json`), folded from the events.
 
 `dominant` is what the largest face shows, null where there is none. Readers ignore properties that they do not know.
 """

@@ -5,14 +5,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-import edge.health
+import edge
 import edge.progress
+import edge.state
 from edge.detector import Hit
 from edge.events import Event
 from edge.frame import Box
@@ -141,20 +144,63 @@ def paint() -> Callable[..., np.ndarray]:
     return paint_faces
 
 
-@pytest.fixture(scope="session")
-def health_validator() -> Draft202012Validator:
-    """Holds an object against `mien/health/1`."""
-    schema = json.loads(Path(edge.health.__file__).with_name("health.schema.json").read_text(encoding="utf-8"))
+def _schema(name: str) -> dict[str, Any]:
+    text = Path(edge.__file__).with_name(f"{name}.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def _validator(schema: Mapping[str, Any]) -> Draft202012Validator:
     return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
+def _without_more(schema: Any) -> Any:
+    """The same schema, but nothing passes that it does not name: readers pass over it, we do not publish it."""
+    if isinstance(schema, list):
+        return [_without_more(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    parts = {key: _without_more(part) for key, part in schema.items()}
+    # Not in `if` and `then`, which have no type and name but a few.
+    return {"additionalProperties": False} | parts if {"type", "properties"} <= schema.keys() else parts
+
+
+@pytest.fixture(scope="session")
+def schemas() -> dict[str, dict[str, Any]]:
+    """What is shipped: `event`, `state` and `health`."""
+    return {name: _schema(name) for name in ("event", "state", "health")}
+
+
+@pytest.fixture(scope="session")
+def health_validator(schemas) -> Draft202012Validator:
+    """Holds an object against `mien/health/1`."""
+    return _validator(schemas["health"])
+
+
+@pytest.fixture(scope="session")
+def strict(schemas) -> dict[str, Draft202012Validator]:
+    """Hold what we make against its schema, and against its naming all that there is."""
+    return {name: _validator(_without_more(schema)) for name, schema in schemas.items()}
+
+
 @pytest.fixture(autouse=True)
-def every_snapshot_fits_its_schema(monkeypatch, health_validator) -> None:
-    """Whoever asks for it, the daemon's threads included: a wrong one ends the run, and so fails the test."""
+def all_that_is_made_fits_its_schema(monkeypatch, strict) -> None:
+    """Events, states and snapshots, also the daemon's in its threads: a wrong one ends the run and fails the test."""
+
+    def to_dict(event: Event, make: Callable[[Event], dict[str, Any]] = Event.to_dict) -> dict[str, Any]:
+        made = make(event)
+        strict["event"].validate(made)
+        return made
+
+    def dumps(state: Any, **options: Any) -> str:
+        strict["state"].validate(state)
+        return json.dumps(state, **options)
 
     def take(health: Health, snapshot: Callable[[Health], Snapshot] = Health.snapshot) -> Snapshot:
         taken = snapshot(health)
-        health_validator.validate(json.loads(taken.to_json()))
+        strict["health"].validate(taken.to_dict())
         return taken
 
+    monkeypatch.setattr(Event, "to_dict", to_dict)
+    monkeypatch.setattr(edge.state, "json", SimpleNamespace(dumps=dumps))
     monkeypatch.setattr(Health, "snapshot", take)

@@ -221,7 +221,8 @@ def test_the_state_shows_how_many_faces_there_are_and_what_the_largest_one_shows
 def test_a_label_of_any_kind_is_shown_as_it_is(make_event):
     label = "a \"b\" 'c' {{ d }} <e>"
     told = message(labels=(label, "other"))
-    view = shown(state_json("kitchen", {1: make_event(track=1, expression=label)}, None), told=told)
+    event = make_event(track=1, expression=label)
+    view = shown(state_json("kitchen", {1: event}, event), told=told)
     assert view["expression"] == label
     assert label in told["cmps"]["expression"]["options"]
 

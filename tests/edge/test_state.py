@@ -1,5 +1,8 @@
 import json
 
+import pytest
+from jsonschema import Draft202012Validator
+
 from edge.state import fold, state_json
 
 
@@ -48,5 +51,28 @@ def test_the_largest_face_dominates_and_of_two_as_large_the_one_that_came_first(
 
 
 def test_faces_stand_in_the_order_of_their_tracks_and_going_unannounced_is_no_fault(make_event):
-    faces = fold(fold(fold({}, make_event(1, track=9)), make_event(2, track=4)), make_event(3, track=5, type="gone"))
-    assert [face["track"] for face in json.loads(state_json("kitchen", faces, None))["faces"]] == [4, 9]
+    last = make_event(3, track=5, type="gone")
+    faces = fold(fold(fold({}, make_event(1, track=9)), make_event(2, track=4)), last)
+    assert [face["track"] for face in json.loads(state_json("kitchen", faces, last))["faces"]] == [4, 9]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"schema": "mien/state/2"},
+        {"count": -1},
+        {"count": 0},
+        {"dominant": None},
+        {"dominant": {"expression": "happy"}},
+        {"faces": [{"track": 7, "expression": "happy", "confidence": 83, "box": [1, 2, 3, 4]}]},
+        {"faces": [{"track": 7, "expression": "happy", "confidence": 0.83, "box": [1, 2, 0, 4]}]},
+        {"faces": []},
+        {"ts": "yesterday"},
+    ],
+)
+def test_the_schema_refuses_what_is_no_state(make_event, schemas, wrong):
+    event = make_event(1)
+    state = json.loads(state_json("kitchen", {7: event}, event))
+    validator = Draft202012Validator(schemas["state"])
+    assert validator.is_valid(state)
+    assert not validator.is_valid(state | wrong)
