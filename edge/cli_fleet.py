@@ -219,6 +219,9 @@ def _forget(watch: Watch, name: str, config: Config, *, yes: bool, wait: float) 
     topics = [f"{base}/{name}/{kind}" for kind in KINDS]
     topics.append(removal(name, prefix=config.homeassistant.prefix)[0])
     watch.empty(topics, wait)
+    # By MQTT 3.1.1 a broker acknowledges what it does not take, too.
+    if device.status != ONLINE and not watch.wait_gone(wait):
+        raise UnavailableError(f"the broker still retains what it has of {base}/{name}; may this user write there?")
     print(f"{name} is forgotten: {', '.join(topics)} are empty")
 
 

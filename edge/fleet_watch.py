@@ -117,6 +117,11 @@ class Watch:
             said, self._complaints = self._complaints, []
             return said
 
+    def wait_gone(self, timeout: float) -> bool:
+        """Wait until nothing is known of any device, for so many seconds at most."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._fleet.devices(), timeout)
+
     def empty(self, topics: Sequence[str], timeout: float) -> None:
         """Have the broker forget what these topics retain.
 
