@@ -63,11 +63,11 @@ COLUMNS = (
     Column("faces", lambda device, _: _number(device.state.faces), right=True),
     Column("expression", lambda device, _: device.state.expression or NOTHING),
     Column("fps", lambda device, _: _number(device.health.fps, ".1f"), right=True),
-    Column("frame age", lambda device, _: _number(device.health.frame_age, ".1f"), right=True),
-    Column("temperature", _heat),
     Column("outbox", lambda device, _: _number(device.health.outbox), right=True),
     Column("lost", lambda device, _: _number(device.health.lost), right=True),
     Column("last seen", lambda device, now: _age((now - device.seen).total_seconds()) if device.seen else NOTHING),
+    Column("temperature", _heat),
+    Column("frame age", lambda device, _: _number(device.health.frame_age, ".1f"), right=True),
     Column("model", lambda device, _: device.health.model or NOTHING),
     Column("version", lambda device, _: device.health.version or NOTHING),
 )
