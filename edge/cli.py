@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from edge import __version__, cli_bench, cli_classify, cli_fleet, cli_log
-from edge.commandline import Parser, guarded, labels_argument
+from edge.commandline import Parser, guarded, labels_argument, log_to_stderr
 from edge.errors import LabelsError, UsageError
 
 EXAMPLES = """\
@@ -115,8 +114,6 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import logging
-
     from edge.config import load_config
 
     config = load_config(
@@ -132,7 +129,7 @@ def _run(arguments: argparse.Namespace) -> int:
             "device.name": arguments.device,
         },
     )
-    logging.basicConfig(level=logging.WARNING, format="mien: %(levelname)s: %(message)s", stream=sys.stderr)
+    log_to_stderr()
     from edge.daemon import run
 
     return run(config, environ=os.environ, annotate=arguments.annotate)

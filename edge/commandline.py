@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeGuard
 
+from edge.credentials import hide_password
 from edge.errors import BadDataError, MienError, OutputError, UsageError
 from edge.labels import check_labels
 
@@ -74,8 +75,21 @@ def printable(text: str) -> str:
 
 
 def shown(message: object) -> str:
-    """A message that is printable line by line: errors quote names of files, hosts and keys."""
-    return "\n".join(map(printable, str(message).split("\n")))
+    """A message that is printable line by line and shows no password: errors quote names of files, hosts and keys."""
+    return "\n".join(map(printable, hide_password(str(message)).split("\n")))
+
+
+def log_to_stderr() -> None:
+    """Have warnings and errors come out as messages of ours, fit for a terminal. What logs already is left alone."""
+    import logging
+
+    class Formatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return shown(super().format(record))
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter("mien: %(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def labels_argument(text: str) -> tuple[str, ...]:
@@ -114,7 +128,7 @@ def guarded(program: str, command: Callable[[], int], argv: Sequence[str] | None
         if refused is not None and not isinstance(error, MienError):
             return _output_refused(program, refused)
         if debug:
-            traceback.print_exc()
+            print(shown(traceback.format_exc()), end="", file=sys.stderr)
         if isinstance(error, MienError):
             print(f"{program}: error: {shown(error)}", file=sys.stderr)
             return error.exit_code

@@ -17,6 +17,9 @@ _USERINFO = re.compile(r"(?<=://)\S*@")
 # A colon before the "@" that does not merely begin a port number.
 _WITH_PASSWORD = re.compile(r"://[^/?#\s@]*:(?!\d*(?:[/?#]|$))\S*@")
 _QUERY = re.compile(r"(?i)((?:\b|_)(?:password|passwd|pass|pwd|token)=)([^&\s]+)")
+# What a path makes of a URL.
+_PATH = re.compile(r"(?i)(\b(?:rtsp|mqtt|http)s?:/)[^/\s]\S*@")
+_OPTION = re.compile(r"(?i)(--[a-z-]*(?:password|passwd|pwd) +)[^-\s]\S*")
 
 
 def has_password(url: str) -> bool:
@@ -25,8 +28,11 @@ def has_password(url: str) -> bool:
 
 
 def hide_password(text: str) -> str:
-    """The same text, fit for a message: what stands between `://` and `@`, or after `password=`, becomes `***`."""
-    return _QUERY.sub(r"\1***", _USERINFO.sub("***@", text))
+    """The same text, fit for a message.
+
+    What stands between `://` and `@`, after `password=` or after an option that ends like that becomes `***`.
+    """
+    return _OPTION.sub(r"\1***", _QUERY.sub(r"\1***", _PATH.sub(r"\1***@", _USERINFO.sub("***@", text))))
 
 
 def read_secret(path: Path, key: str) -> str:
@@ -44,9 +50,11 @@ def read_secret(path: Path, key: str) -> str:
         with path.open("rb") as file:
             raw = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
+        # Somebody may have taken the key for that of the password itself.
+        shown = path if path.is_absolute() else "the file (not shown, lest it be the password itself)"
         raise InputNotFoundError(
-            f"{key}: {path} cannot be read ({error.strerror}); write the password to that file, "
-            "readable by the user that runs mien"
+            f"{key}: {shown} cannot be read ({error.strerror}); name a file with its whole path, write the password "
+            "to it, and let the user that runs mien read it"
         ) from None
     try:
         secret = raw.decode().removesuffix("\n").removesuffix("\r")

@@ -1,7 +1,8 @@
 """How Mien uses OpenCV's library: quietly. Import this before opening a picture, a video or a camera.
 
 OpenCV and the FFmpeg in it write to standard error by themselves, also addresses with passwords in them. Mien says in
-its own errors what went wrong. Set `OPENCV_LOG_LEVEL` or `OPENCV_FFMPEG_LOGLEVEL` to hear them again.
+its own errors what went wrong. Set `OPENCV_LOG_LEVEL` or `OPENCV_FFMPEG_LOGLEVEL` to hear them again, but of a camera
+with a password.
 """
 
 from __future__ import annotations
@@ -18,11 +19,22 @@ FFMPEG_QUIET = "-8"
 SILENT = 0
 """OpenCV's LOG_LEVEL_SILENT, which not every version names."""
 
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)  # read when the first video is opened
-if "OPENCV_LOG_LEVEL" not in os.environ:
+
+def keep_silent() -> None:
+    """Have neither be heard, whatever the environment asks for; call it before the first video is opened."""
+    os.environ["OPENCV_FFMPEG_LOGLEVEL"] = FFMPEG_QUIET  # read when the first video is opened
+    _silence_opencv()
+
+
+def _silence_opencv() -> None:
     # 4.6 to 4.12 have it at the top, 4.13 and later in a module of its own, and their stubs know one alone.
     holder = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
     getattr(holder, "setLogLevel")(SILENT)  # noqa: B009
+
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    _silence_opencv()
 
 
 @contextmanager

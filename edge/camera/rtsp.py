@@ -11,6 +11,7 @@ from edge.camera.base import LIMITS, Limits
 from edge.camera.live import Capture, LiveCamera, Reconnect
 from edge.credentials import has_password, hide_password, url_with_password
 from edge.errors import CameraError, UsageError
+from edge.opencv import keep_silent
 
 RECONNECT = Reconnect(within=60.0)
 
@@ -59,7 +60,10 @@ def open_rtsp(
         raise UsageError(f"{shown}: no host in this URL; expected such as rtsp://user@192.168.1.20:554/stream")
     if password is not None and not user:
         raise UsageError(f"{shown}: there is a password but no user; write rtsp://user@{host}/…")
-    secret = url if password is None else url_with_password(url, password)
+    secret = url
+    if password is not None:
+        secret = url_with_password(url, password)
+        keep_silent()  # at debug level both show addresses whole
     opening, silent = (max(1, round(seconds * 1000)) for seconds in (limits.opening, limits.silent))
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, opening, cv2.CAP_PROP_READ_TIMEOUT_MSEC, silent]
 

@@ -51,6 +51,34 @@ def test_what_would_steer_the_terminal_is_shown_instead(error_class, capsys):
     assert "\x1b" not in said
 
 
+LOGS = """
+import logging
+from edge.commandline import log_to_stderr
+log_to_stderr()
+logging.info("not told")
+logging.warning("%s\\x1b[2J: gone", "rtsp://me:hunter2@camera/x")
+try:
+    raise ValueError("mqtt://me:hunter2@broker")
+except ValueError:
+    logging.exception("a fault")
+"""
+
+
+def test_what_is_logged_neither_steers_the_terminal_nor_shows_a_password():
+    said = ended(LOGS).stderr
+    assert said.startswith("mien: WARNING: rtsp://***@camera/x\\x1b[2J: gone\nmien: ERROR: a fault\nTraceback ")
+    assert said.endswith("ValueError: mqtt://***@broker\n")
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("argv", [[], ["--debug"]])
+def test_no_error_and_no_traceback_shows_a_password(argv, capsys):
+    assert guarded("mien", raising(ValueError("rtsp://me:hunter2@camera/x")), argv) == 70
+    said = capsys.readouterr().err
+    assert "rtsp://***@camera/x" in said
+    assert "hunter2" not in said
+
+
 def test_wrong_usage_is_quoted_without_what_would_steer_the_terminal(capsys):
     parser = Parser("mien")
     parser.add_argument("--pace", choices=["fast"])

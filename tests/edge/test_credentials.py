@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from edge.credentials import has_password, hide_password, read_secret, url_with_password
@@ -10,7 +12,13 @@ from edge.errors import BadDataError, InputNotFoundError
         ("rtsp://u:p@h/x", "rtsp://***@h/x"),
         ("cannot open rtsp://u:p@ss/w@h:554/x now", "cannot open rtsp://***@h:554/x now"),
         ("http://h/x?user=u&password=p&y=1", "http://h/x?user=u&password=***&y=1"),
+        ("no rtsp:/u:p@h/x here", "no rtsp:/***@h/x here"),
+        ("unknown: --mqtt-password hunter2 --debug", "unknown: --mqtt-password *** --debug"),
+        ("--password=hunter2", "--password=***"),
+        ("--password-file secret.txt", "--password-file secret.txt"),
+        ("--password --debug", "--password --debug"),
         ("/dev/video0", "/dev/video0"),
+        ("me@home/a:b@c.jpg", "me@home/a:b@c.jpg"),
     ],
 )
 def test_messages_show_urls_without_what_is_secret(text, shown):
@@ -35,6 +43,12 @@ def test_a_password_file_with_anything_else_is_refused_without_showing_it(tmp_pa
 def test_a_missing_password_file_names_the_key(tmp_path):
     with pytest.raises(InputNotFoundError, match=r"mqtt.password_file: .*absent cannot be read"):
         read_secret(tmp_path / "absent", "mqtt.password_file")
+
+
+def test_what_may_be_the_password_in_place_of_its_files_name_is_not_shown():
+    with pytest.raises(InputNotFoundError, match=r"mqtt.password_file: the file .*whole path") as raised:
+        read_secret(Path("hunter2"), "mqtt.password_file")
+    assert "hunter2" not in str(raised.value)
 
 
 def test_a_password_is_put_into_a_url_so_that_any_character_survives():
