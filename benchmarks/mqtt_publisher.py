@@ -7,7 +7,7 @@ python -m benchmarks.mqtt_publisher PORT FOLDER RATE
     P ID SECONDS       an event is about to be published
     A ID SECONDS       the broker has acknowledged it
     C TOOK SECONDS     a commit took so many seconds
-    D COUNT SECONDS    so many events were given up since the start
+    G ID SECONDS       it was given up, since neither disk nor memory had room
     S STATE SECONDS    the disk is `full`, or takes events `again`
 
 and tells it on standard input: `clock SECONDS` by how much its calendar is wrong, `memory COUNT` how many events it may
@@ -57,25 +57,31 @@ def say(kind: str, what: object) -> None:
             line = line[os.write(1, line) :]
 
 
+def id_of(payload: str) -> str:
+    """An event's, from its JSON."""
+    return payload.split('"id":"', 1)[1].split('"', 1)[0]
+
+
 class Observed(Outbox):
     """The outbox, and what happens to it is told."""
 
     def __init__(self, path: Path, **options: float) -> None:
         self.wrong_by = 0.0
         self._ids: dict[int, str] = {}
-        self._told = 0
         super().__init__(path, calendar=lambda: time.time() + self.wrong_by, **options)  # type: ignore[arg-type]
 
     def put(self, payload: str, *, believed: bool) -> None:
         """As it is."""
+        oldest, dropped = next(iter(self._fresh.values()), None), self.dropped
         super().put(payload, believed=believed)
-        self._tell_dropped()
+        if oldest is not None and self.dropped > dropped:
+            say("G", id_of(oldest.payload))
 
     def after(self, number: int, most: int) -> list[Waiting]:
         """As it is."""
         found = super().after(number, most)
         for event in found:
-            self._ids[event.number] = event.payload.split('"id":"', 1)[1].split('"', 1)[0]
+            self._ids[event.number] = id_of(event.payload)
         return found
 
     def forget(self, number: int) -> None:
@@ -88,12 +94,6 @@ class Observed(Outbox):
         began = time.monotonic()
         super().save()
         say("C", f"{time.monotonic() - began:.4f}")
-        self._tell_dropped()
-
-    def _tell_dropped(self) -> None:
-        if self.dropped != self._told:
-            self._told = self.dropped
-            say("D", self.dropped)
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         database = super()._connect(path)

@@ -25,7 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from benchmarks.mqtt_publisher import DEVICE, USER
+from benchmarks.mqtt_publisher import DEVICE, USER, id_of
 from edge.errors import UnavailableError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -221,10 +221,9 @@ class Publisher:
         self.acknowledged: dict[str, float] = {}
         self.commits: list[float] = []
         self.told: list[tuple[str, float]] = []
-        self.given_up = 0
+        self.given_up: set[str] = set()
         self.kills: dict[int, float] = {}
         """Count of starts -> monotonic seconds at which that one was killed."""
-        self._ended_before = 0
         self.start()
 
     @property
@@ -277,7 +276,6 @@ class Publisher:
     def _end(self) -> None:
         self._process.wait(30)
         self._reader.join(10)
-        self._ended_before = self.given_up
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None  # noqa: S101  # it is a pipe
@@ -289,8 +287,8 @@ class Publisher:
                 self.acknowledged.setdefault(what, float(at))
             elif kind == "C":
                 self.commits.append(float(what))
-            elif kind == "D":
-                self.given_up = self._ended_before + int(what)
+            elif kind == "G":
+                self.given_up.add(what)
             else:
                 self.told.append((what, float(at)))
 
@@ -315,7 +313,7 @@ class Subscriber:
             raise UnavailableError("the subscriber could not subscribe")
 
     def _keep(self, _: Client, __: object, message: MQTTMessage) -> None:
-        self.ids.append(message.payload.split(b'"id":"', 1)[1].split(b'"', 1)[0].decode())
+        self.ids.append(id_of(message.payload.decode()))
 
     def close(self) -> None:
         """Go."""
