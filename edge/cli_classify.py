@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from pathlib import Path
 
 from edge.commandline import Parser, labels_argument
@@ -49,7 +50,7 @@ def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that `edge.classify.run` reads."""
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a picture, a folder or a video")
+    parser.add_argument("paths", nargs="+", type=input_path, metavar="PATH", help="a picture, a folder or a video")
     parser.add_argument(
         "--whole", action="store_true", help="each picture is one face already: classify it without looking for faces"
     )
@@ -79,6 +80,13 @@ def call(arguments: argparse.Namespace) -> int:
     from edge.classify import run
 
     return run(arguments)
+
+
+def input_path(text: str) -> Path:
+    """`PATH` for argparse: no URL, which would be told as a file that is not there, password and all."""
+    if re.match(r"[a-z]+://", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no file; a network camera is watched by 'mien run --source URL'")
+    return Path(text)
 
 
 def fraction(text: str) -> float:

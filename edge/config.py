@@ -317,7 +317,9 @@ def _checked(key: str, raw: object) -> object:
     else:
         refused = key in _NOT_EMPTY and not value
     if refused:
-        raise _RefusedError(f"{key} is {hide_password(repr(raw))[:80]}; expected {rule.expected}")
+        # Somebody may have taken a password_file for the password itself.
+        shown = "is of the wrong kind" if name == "password_file" else f"is {hide_password(repr(raw))[:80]}"
+        raise _RefusedError(f"{key} {shown}; expected {rule.expected}")
     return value
 
 

@@ -1,6 +1,8 @@
 import io
 import json
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -131,6 +133,64 @@ def paint_faces(faces: Mapping[str, Box], size: tuple[int, int] = (640, 360)) ->
             seen.y - box.y : seen.y - box.y + seen.height, seen.x - box.x : seen.x - box.x + seen.width
         ]
     return image
+
+
+def wait_until(happened: Callable[[], object], seconds: float = 10.0) -> None:
+    """Fail where something does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.02)
+
+
+@pytest.fixture(name="wait_until", scope="session")
+def _wait_until() -> Callable[..., None]:
+    return wait_until
+
+
+@pytest.fixture
+def run_daemon(monkeypatch) -> Callable[..., int]:
+    """Call it with `mien run`'s options and with what shall happen meanwhile; returns the exit code.
+
+    The daemon is stopped, as by systemd, once `meanwhile` has come to its end; what fails there fails the test.
+    """
+    import edge.daemon
+    from edge.cli import main
+
+    supervisors: list[edge.daemon.Supervisor] = []
+
+    class Watched(edge.daemon.Supervisor):
+        def __init__(self) -> None:
+            super().__init__()
+            supervisors.append(self)
+
+    monkeypatch.setattr(edge.daemon, "Supervisor", Watched)
+
+    def run(*options: object, meanwhile: Callable[[], object] = lambda: None, before: tuple[str, ...] = ()) -> int:
+        failed: list[BaseException] = []
+        ended = threading.Event()
+
+        def watch() -> None:
+            try:
+                wait_until(lambda: supervisors or ended.is_set())
+                meanwhile()
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                for supervisor in supervisors:
+                    supervisor.stop()
+
+        supervisors.clear()
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        code = main([*before, "run", *map(str, options)])
+        ended.set()
+        thread.join(20)
+        if failed:
+            raise failed[0]
+        return code
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,7 @@ def test_the_version_is_the_packages(capsys):
         ["run", "--source"],
         ["run", "extra"],
         ["classify"],
+        ["classify", "rtsp://camera/front"],
     ],
 )
 def test_wrong_usage_ends_with_64(argv, capsys):
