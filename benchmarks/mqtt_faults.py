@@ -65,7 +65,8 @@ mosquitto on the loopback interface, and {faults} faults, one after another. {ma
 
 - An event has *arrived* when the broker has acknowledged it (PUBACK). *Lost: last second* are events that were not
   older than a second when the process was killed with -9 and had not reached the broker: the outbox commits once a
-  second at most. The oldest was {oldest:.2f} s old; a commit took {commit:.0f} ms (median), {longest:.0f} ms at most.
+  second at most. The oldest was {oldest:.2f} s old; a commit took {commit:.0f} ms (median), {longest:.0f} ms at most. On a
+  slower disk, an SD card, the time of one commit is added to the second.
 - *Given up, counted* are events for which neither disk nor memory had room: with the disk full and the broker away, in
   every second of these faults, the publisher may hold {few} events instead of {many:,}. The outbox counted
   {given_up}, which `health` tells: what is missing, and what was on its way already and arrived nevertheless.
@@ -73,10 +74,11 @@ mosquitto on the loopback interface, and {faults} faults, one after another. {ma
   means, and ids that came for the first time behind a higher one. {forgotten} events that the broker had acknowledged
   never came to the subscriber, because the broker was killed or lost what it knew; no publisher can mend that.
 - *Recovered in*: from the end of the fault until everything published had been acknowledged, median and longest.
-- The network is cut {network}; the disk is {disk};
-  the clock is set back by {days} days, through the outbox's calendar, and right again, with the broker away. Pauses
-  between attempts are shorter than the daemon's (0.2 to 1 s instead of 1 to 30 s, and a full disk is tried each second
-  instead of every fifth); keepalive is {keepalive} s.
+- The network is cut {network}.
+- The disk is {disk}.
+- The clock is set back by {days} days, through the outbox's calendar, and right again, with the broker away.
+- Pauses between attempts are shorter than the daemon's (0.2 to 1 s instead of 1 to 30 s, and a full disk is tried each
+  second instead of every fifth); keepalive is {keepalive} s.
 - While the disk was full, {live} events were acknowledged in {full_times} such faults: publishing goes on. Storing
   resumed by itself {resumed} times.
 """
@@ -307,13 +309,13 @@ def page(told: Mapping[str, Any], table: str, path: Path) -> str:
         faults=told["faults"], least=told["least"], seed=told["seed"], path=path, rate=told["rate"], table=table,
         machine=f"{where['processor']}, {where['cores']} cores, load {where['load']:.1f} from other programs",
         summary=f"**Falls short: {'; '.join(short)}.**" if short else
-        f"Every event reached the broker, in order, but those of the last second before a kill and those that were "
+        f"Every event reached the broker, in order, but those of the last second before a kill and those that were\n"
         f"given up and counted; {told['seconds'] / 60:.0f} minutes.",
         oldest=max(ages, default=0.0), commit=1000 * statistics.median(told["commits"]),
         longest=1000 * max(told["commits"]), few=FEW_IN_MEMORY, many=IN_MEMORY,
         given_up=told["given_up"], forgotten=told["unseen"],
         network="in a network namespace, where the loopback interface is switched off" if apart else
-        "by a proxy that lets nothing through", disk="a small file system that is filled to the brim" if apart else
+        "by a proxy that lets nothing through", disk="a small file system in memory that is filled to the brim" if apart else
         "as good as full, since the kernel refuses the process larger files (RLIMIT_FSIZE)", days=DAYS_BACK,
         keepalive=KEEPALIVE, live=sum(told["live"]), full_times=len(told["live"]), resumed=told["resumed"],
     )  # fmt: skip
