@@ -65,8 +65,8 @@ mosquitto on the loopback interface, and {faults} faults, one after another. {ma
 
 - An event has *arrived* when the broker has acknowledged it (PUBACK). *Lost: last second* are events that were not
   older than a second when the process was killed with -9 and had not reached the broker: the outbox commits once a
-  second at most. The oldest was {oldest:.2f} s old; a commit took {commit:.0f} ms (median), {longest:.0f} ms at most. On
-  a slower disk, an SD card, the time of one commit is added to the second.
+  second at most. The oldest was {oldest:.2f} s old; a commit took {commit:.0f} ms (median), {longest:.0f} ms at most.
+  On a slower disk, an SD card, the time of one commit is added to the second.
 - *Given up, counted* are events for which neither disk nor memory had room: with the disk full and the broker away, in
   every second of these faults, the publisher may hold {few} events instead of {many:,}. The outbox counted
   {given_up}, which `health` tells: what is missing, and what was on its way already and arrived nevertheless.
