@@ -266,6 +266,7 @@ def measure(count: int, least: int, seed: int, among: Sequence[str], folder: Pat
             faults = inflict(world, script(count, among, rng), least)
         finally:
             publisher.finish()
+            disk.close()
         until(lambda: max(publisher.published) in subscriber.ids[-50:], 10)
         subscriber.close()
     finally:

@@ -192,6 +192,11 @@ class Disk:
             size = f"size={DISK_BYTES}"
             subprocess.run([tool("mount"), "-t", "tmpfs", "-o", size, "none", str(self._folder)], check=True)
 
+    def close(self) -> None:
+        """Let its folder be removed."""
+        if self.isolated:
+            subprocess.run([tool("umount"), str(self._folder)], check=True)
+
     def fill(self, pid: int) -> None:
         """Take the room away from a process."""
         if self.isolated:
