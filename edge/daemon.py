@@ -27,6 +27,7 @@ from edge.health import Health
 from edge.homeassistant import discovery, removal
 from edge.metrics import serving
 from edge.model import Model, open_model
+from edge.notify import Notifier, Pulse, make_notifier, notifying
 from edge.opencv import one_thread
 from edge.output import Output
 from edge.pipeline import Vision, make_detector, make_eyes, make_vision
@@ -40,6 +41,12 @@ LOG = logging.getLogger(__name__)
 
 VISION_SECONDS = 10.0
 """How long vision may take over its last frame: a large one on a small Pi."""
+
+SETUP_SECONDS = 60.0
+"""How long everything but the camera may take at the start: imports and a model from a slow card."""
+
+NAP_SECONDS = 1.0
+"""A wait for the next picture of a file is longer than this only in naps, with a sign of life after each."""
 
 PROBLEMS_SHOWN = 10
 """So many unreadable pictures of a folder are named at the end."""
@@ -55,6 +62,7 @@ class Job:
     supervisor: Supervisor
     progress: Progress
     health: Health
+    pulse: Pulse
     problems: list[MienError] = field(default_factory=list)
 
 
@@ -75,7 +83,8 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
     """
     if annotate is not None:
         _refuse_to_overwrite(config.source.spec, config.log.path, annotate)
-    supervisor = Supervisor()
+    supervisor, notifier = Supervisor(), make_notifier(environ)
+    _ask_for_time(notifier, config)
     model = open_model(config.model.path, labels=config.model.labels or None, threads=config.model.threads)
     output = Output(supervisor, tuple(model.labels))
     color = annotate is not None or model.channels == 3
@@ -88,13 +97,14 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         health = Health(
             device=device, model=model.name, live=camera.live, queues=output.queues, outbox=output.count_unsent
         )
-        job = Job(camera, vision, output, supervisor, progress, health)
+        job = Job(camera, vision, output, supervisor, progress, health, Pulse(live=camera.live))
         began = time.monotonic()
         try:
             with serving(config.metrics, health.snapshot):
                 folder, announcement = state_folder(environ), _announcement(config, device, model)
                 output.open(config, device, folder, annotate, announcement, live=camera.live, patient=not realtime)
-                with _telling(job, config.health.every):
+                informed = notifying(notifier, job.pulse, supervisor, patience=camera.patience)
+                with _telling(job, config.health.every), informed:
                     (run_threads if realtime else run_in_order)(job)
         except Exception as error:
             supervisor.fail(error)
@@ -138,10 +148,17 @@ def _capture(job: Job, slot: Slot[Frame]) -> None:
                 job.output.skipped += 0 if newest is None else frame.number - newest - 1
                 newest = frame.number
             else:
-                job.supervisor.stopping.wait(max(0.0, began + frame.time - time.monotonic()))
+                _wait_until(job, began + frame.time)
             slot.put(frame)
     finally:
         slot.close()
+
+
+def _wait_until(job: Job, due: float) -> None:
+    """Wait for the moment of a file's frame, in monotonic seconds, however far off it is."""
+    while (left := due - time.monotonic()) > 0 and not job.supervisor.stopping.wait(min(left, NAP_SECONDS)):
+        if left > NAP_SECONDS:
+            job.pulse.rest()
 
 
 def _look(job: Job, slot: Slot[Frame]) -> None:
@@ -154,8 +171,10 @@ def _look(job: Job, slot: Slot[Frame]) -> None:
 
 
 def _take(job: Job, frame: Frame, *, skipped: int = 0) -> None:
+    job.pulse.looking()
     seen = job.vision.look(frame)
     job.output.take(seen)
+    job.pulse.passed(len(seen.faces))
     job.health.looked(frame.time, faces=len(seen.faces), events=len(seen.events), skipped=skipped)
     if not job.camera.live and not job.output.talks:
         job.progress.show(frame.number + 1, job.output.frames, len(job.problems))
@@ -195,6 +214,7 @@ def _frames(job: Job) -> Iterator[Frame]:
             if job.camera.live:
                 raise
             job.problems.append(error)
+            job.pulse.rest()
             continue
         except CameraSoughtError as error:
             if not sought:
@@ -204,6 +224,7 @@ def _frames(job: Job) -> Iterator[Frame]:
         if frame is None:
             return
         sought = False
+        job.pulse.captured(frame.time)
         yield frame
 
 
@@ -276,6 +297,12 @@ def open_source(config: Config, *, color: bool) -> Camera:
         password=secret,
         view=View(source.rotate, source.flip, source.region),
     )
+
+
+def _ask_for_time(notifier: Notifier, config: Config) -> None:
+    """Have systemd wait at the start for as long as the configuration lets the camera open and deliver."""
+    seconds = SETUP_SECONDS + 2 * config.source.open_timeout
+    notifier.tell(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}", "STATUS=opening the source")
 
 
 def _is_realtime(config: Config, camera: Camera) -> bool:

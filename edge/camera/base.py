@@ -52,6 +52,11 @@ class Camera(ABC):
         """How many frames a file source says that it has; 0 where it does not tell."""
         return 0
 
+    @property
+    def patience(self) -> float:
+        """Seconds without a picture until a live camera that worked is given up."""
+        return self.limits.silent
+
     @abstractmethod
     def read(self) -> Frame | None:
         """The next frame, for a live camera the newest; waits no longer than the camera's `Limits`.

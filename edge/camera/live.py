@@ -125,6 +125,11 @@ class LiveCamera(Camera):
         image, taken, number = newest
         return frame_of(image, time=taken, number=number, color=self._color)
 
+    @property
+    def patience(self) -> float:
+        """Seconds without a picture until this camera is given up; longer where it is sought again."""
+        return max(self.limits.silent, self._reconnect.within)
+
     def _patience(self) -> float:
         """Seconds to wait for a picture: longer for the first one."""
         return self.limits.silent if self._count else self.limits.opening

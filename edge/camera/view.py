@@ -114,6 +114,11 @@ class ViewedCamera(Camera):
         """How many frames the camera promises."""
         return self._camera.promised
 
+    @property
+    def patience(self) -> float:
+        """The camera's own."""
+        return self._camera.patience
+
     def read(self) -> Frame | None:
         """The camera's next frame, upright and cut; raises what the camera raises."""
         frame = self._camera.read()
