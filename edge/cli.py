@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge import __version__, cli_bench, cli_classify, cli_fleet, cli_log
+from edge import __version__, cli_bench, cli_classify, cli_doctor, cli_fleet, cli_log
 from edge.commandline import Parser, guarded, labels_argument, log_to_stderr
 from edge.errors import LabelsError, UsageError
 
@@ -19,6 +19,7 @@ examples:
   mien classify photos/ --format json                 photos in bulk, one JSON object each
   mien log events.jsonl --follow                      what is logged, as it happens
   mien fleet --mqtt mqtt://broker                     every device on that broker
+  mien doctor                                         what is wrong here, and what to do
 
 'mien COMMAND --help' explains a command. Pictures stay on this machine; only events leave it, and only where you say.
 """
@@ -64,6 +65,7 @@ def make_parser() -> Parser:
     cli_classify.add_command(commands)
     cli_log.add_command(commands)
     cli_fleet.add_command(commands)
+    cli_doctor.add_command(commands)
     cli_bench.add_command(commands)
     _add_demo(commands)
     return parser
