@@ -34,6 +34,7 @@ bench: $(VENV)/.dev  ## every figure that the README and docs quote; the model's
 	$(BIN)/python -m benchmarks.vision
 	$(BIN)/python -m benchmarks.daemon_cost --frames 5000 --seconds 15
 	$(BIN)/python -m benchmarks.mqtt_fleet --seconds 60
+	$(BIN)/python -m benchmarks.mqtt_outage --events 20000 --rounds 4
 	$(BIN)/python -m benchmarks.vision_steps
 	$(BIN)/python -m benchmarks.mqtt_faults --faults 22 --events 3000
 	$(BIN)/python -m benchmarks.arm64_events || test $$? -eq 69  # its tools may be missing: it says which

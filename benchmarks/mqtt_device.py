@@ -38,6 +38,9 @@ PATIENCE = 60.0
 
 DRAIN_SECONDS = 600.0
 
+APART = 0.005
+"""Seconds between two events while the broker is there: the one before has long been acknowledged."""
+
 LOOK = 0.0002
 """Seconds between two looks at how far the sink is."""
 
@@ -186,8 +189,8 @@ def be_device(port: int, folder: Path, connected: int, away: int, pipe: Connecti
         for step in steps(connected):
             device.clock.now += step
             device.publish()
+            time.sleep(APART)
             _until(lambda: not device.sink.unsent)
-        time.sleep(0.1)  # the last `state`
     told.before = resident()
     _say(pipe, "published")
     device.await_link(up=False)
@@ -210,10 +213,11 @@ def be_device(port: int, folder: Path, connected: int, away: int, pipe: Connecti
 
 
 def _weather(device: Device, events: int, told: Outage) -> None:
+    begun = device.published
     for number, step in enumerate(steps(events), 1):
         device.clock.now += step
         told.newest = device.publish().ts
-        _until(lambda number=number: device.sink.unsent >= number)
+        _until(lambda: device.sink.unsent >= device.published - begun)
         if number % 100 == 0 or number == events:
             told.peak = max(told.peak, resident())
     device.clock.now += 1.0
