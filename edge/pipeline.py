@@ -87,6 +87,14 @@ class Vision:
         """The events that say that everybody who is left has gone."""
         return self._reporter.finish()
 
+    def forget(self) -> list[Event]:
+        """Know nobody any more, as between two scenes; the events that say that everybody has gone."""
+        self._tracker.forget()
+        for track in self._since:
+            self._smoother.forget(track)
+        self._since.clear()
+        return self.finish()
+
     def _read(self, frame: Frame, face: Face) -> Reading:
         held = self._smoother.last(face.track)
         known = frame.time - self._since.setdefault(face.track, frame.time)

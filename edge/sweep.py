@@ -112,6 +112,10 @@ class Sweep:
         self._octaves: list[_Octave] = []
         self._tiles: list[_Tile] = []
 
+    def forget(self) -> None:
+        """Take the next frame for one of another scene."""
+        self._layout = None
+
     def notice(self, pyramid: Pyramid, smallest: int, now: float) -> bool:
         """Take a frame in, without looking for anything.
 

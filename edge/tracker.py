@@ -154,6 +154,11 @@ class Tracker:
         self._now = 0.0
         self._last: float | None = None
 
+    def forget(self) -> None:
+        """Know nobody any more; whoever is in the next frame is somebody new. Numbers go on."""
+        self._tracks, self._last = [], None
+        self._sweep.forget()
+
     def update(self, frame: Frame) -> list[Face]:
         """Look at the next frame; the confirmed faces, by number."""
         # A clock of our own that always runs: one that stands or jumps back must neither stop the search nor keep the

@@ -9,6 +9,7 @@ from pathlib import Path
 from edge.camera.base import LIMITS, Camera, Limits
 from edge.camera.images import DEFAULT_FPS, ImagesCamera
 from edge.camera.picamera2 import PiCamera
+from edge.camera.resting import RestingCamera
 from edge.camera.rtsp import open_rtsp
 from edge.camera.synthetic import Scene, SyntheticCamera, parse_scene
 from edge.camera.v4l2 import open_v4l2
@@ -18,7 +19,7 @@ from edge.credentials import hide_password
 from edge.errors import InputNotFoundError, UsageError
 from edge.pictures import find_pictures, is_picture
 
-__all__ = ["KINDS", "Camera", "Limits", "View", "open_camera"]
+__all__ = ["KINDS", "Camera", "Limits", "RestingCamera", "View", "is_live", "open_camera"]
 
 KINDS = """\
   picamera2, picamera2:1           the Raspberry Pi's own camera, or its second one
@@ -106,6 +107,24 @@ def _open(
         return _open_path(spec, path, color, fps)
     except PermissionError as error:
         raise InputNotFoundError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+
+
+def is_live(spec: str) -> bool:
+    """Whether a source's frames come in their own time; asks no device.
+
+    Raises:
+        UsageError: the scene of a synthetic camera makes no sense.
+    """
+    kind, _, rest = spec.partition(":")
+    match kind.lower():
+        case "synthetic":
+            return parse_scene(rest, Scene()).realtime
+        case "picamera2" | "v4l2" | "rtsp" | "rtsps":
+            return True
+    try:
+        return spec.startswith("/dev/video") or Path(spec).is_char_device()
+    except OSError:
+        return False
 
 
 def _index(spec: str, text: str) -> int:

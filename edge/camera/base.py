@@ -70,6 +70,17 @@ class Camera(ABC):
             BadDataError: a file is damaged; the next call goes on behind the damage where there is something.
         """
 
+    def rest(self) -> bool:
+        """Take no picture until the next `read()`. Not while another thread reads.
+
+        Returns:
+            False where this camera cannot: close it and open it again instead.
+
+        Raises:
+            CameraError: it does not answer.
+        """
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """Let go of the device or file. May be called twice."""

@@ -37,7 +37,8 @@ class PiCamera(Camera):
     picamera2 insists on and which must not be smaller, carries colour where somebody asks for it and else as few bytes
     as it can. A camera that is silent, freezes or delivers what is no picture is dead for good: it is not opened again
     in this process, as that runs the Pi out of contiguous memory (picamera2 #887, #958). End the process and let
-    systemd start it again.
+    systemd start it again. For the same reason a camera that rests stays open with its memory, but its stream is
+    stopped: the sensor sleeps, and no picture is taken.
 
     Args:
         spec: what the camera was opened with.
@@ -77,7 +78,7 @@ class PiCamera(Camera):
         self._last = 0.0
         self._still = Stillness()
         self._died = ""
-        self._closed = False
+        self._closed = self._resting = False
         self._camera: Any = None  # picamera2 has no types
         opened = _within(limits.opening, lambda: self._open(index, fps or DEFAULT_FPS), f"open {spec}")
         if not opened:
@@ -117,7 +118,10 @@ class PiCamera(Camera):
             return None
         if self._died:
             raise CameraError(self._died)
-        patience = self.limits.silent if self._number else self.limits.opening
+        patience = self.limits.silent if self._number and not self._resting else self.limits.opening
+        if self._resting:
+            self._command(self._camera.start, "start")
+            self._resting = False
         try:
             request = self._camera.capture_request(wait=False).get_result(timeout=patience)
         except TimeoutError:
@@ -146,6 +150,21 @@ class PiCamera(Camera):
             found = f"{array.dtype} {'x'.join(map(str, array.shape))}"
             self._die(f"garbage ({found}) where a picture was due; {RESTART_ADVICE}")
         return np.ascontiguousarray(array[: self._height, : self._width])
+
+    def rest(self) -> bool:
+        """Stop the stream; the next `read()` starts it again."""
+        if not (self._resting or self._closed or self._died):
+            self._command(self._camera.stop, "stop")
+            self._resting, self._still = True, Stillness()
+        return True
+
+    def _command(self, command: Callable[[], object], name: str) -> None:
+        try:
+            done = _within(self.limits.opening if name == "start" else CLOSE_WITHIN, command, f"{name} {self.spec}")
+        except Exception as error:  # libcamera's errors are of many kinds
+            self._die(f"does not {name} ({error}); {RESTART_ADVICE}")
+        if not done:
+            self._die(f"does not {name}, the camera is lost; {RESTART_ADVICE}")
 
     def _die(self, why: str) -> NoReturn:
         self._died = f"{self.spec}: {why}"

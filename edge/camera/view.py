@@ -124,6 +124,10 @@ class ViewedCamera(Camera):
         frame = self._camera.read()
         return None if frame is None else self._view.apply(frame)
 
+    def rest(self) -> bool:
+        """The camera's own."""
+        return self._camera.rest()
+
     def close(self) -> None:
         """Close the camera."""
         self._camera.close()

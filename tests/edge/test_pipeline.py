@@ -23,6 +23,9 @@ class ScriptedTracker:
     def update(self, frame):
         return next(self.said)
 
+    def forget(self):
+        pass
+
 
 class ScriptedModel:
     """Remembers what it was asked to look at."""
@@ -110,3 +113,16 @@ def test_a_grey_model_gets_grey_even_where_there_is_colour(channels, color, shap
     model = ScriptedModel(channels)
     vision_of(model, [FACE]).look(frame(0, color=color))
     assert model.asked[0][0].ndim == shape
+
+
+def test_who_is_forgotten_has_gone_and_is_read_afresh():
+    model = ScriptedModel()
+    vision = vision_of(model, [FACE], [FACE], [replace(FACE, track=2)], every=60.0)
+    vision.look(frame(0))
+    assert vision.look(frame(1)).events == []
+    [gone] = vision.forget()
+    assert (gone.type, gone.track) == ("gone", 1)
+    assert vision.forget() == []
+    [appeared] = vision.look(frame(2)).events
+    assert (appeared.type, appeared.track) == ("appeared", 2)
+    assert len(model.asked) == 2

@@ -296,3 +296,15 @@ def test_a_person_in_a_photograph_that_pans_is_one_face():
     frames = [tracker.update(Frame(photo[:, step * 6 : step * 6 + 440].copy(), step / 10, step)) for step in range(8)]
     assert all(1 in [face.track for face in faces] for faces in frames[1:])
     assert frames[1][0].box.x - frames[-1][0].box.x == pytest.approx(36, abs=10)
+
+
+def test_who_is_forgotten_is_somebody_new_in_the_next_frame_and_found_at_once(scripted_haar, paint):
+    haar = scripted_haar({"anna": LEFT})
+    tracker = Tracker(haar)
+    times = [number / FPS for number in range(30)]
+    before = [tracker.update(Frame(paint(haar.faces), time, 0)) for time in times]
+    tracker.forget()
+    after = [tracker.update(Frame(paint(haar.faces), 500.0 + time, 0)) for time in times]
+    assert [face.track for face in before[-1]] == [1]
+    assert after[0] == []
+    assert [face.track for face in after[5]] == [2]

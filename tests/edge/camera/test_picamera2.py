@@ -43,7 +43,7 @@ class FakePicamera2:
     delay = 0.0
     instances: list["FakePicamera2"]
     stamp = staticmethod(lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) - 20_000_000)
-    close_waits = start_waits = None
+    close_waits = start_waits = stop_waits = None
 
     def __init__(self, index):
         self.index = index
@@ -69,8 +69,14 @@ class FakePicamera2:
             self.start_waits.wait(5.0)
         self.started = True
 
+    def stop(self):
+        if self.stop_waits:
+            self.stop_waits.wait(5.0)
+        self.started = False
+
     def capture_request(self, wait):
         assert wait is False
+        assert self.started
         future = Future()
         if self.broken:
             future.set_exception(RuntimeError("device disappeared"))
@@ -250,3 +256,43 @@ def test_a_picamera2_that_does_not_load_beside_pips_numpy_is_answered_with_the_r
         open_camera("picamera2")
     remedy = str(caught.value).rpartition("pip install ")[2]
     assert f"on Bookworm: {remedy}" in (Path(__file__).parents[3] / "README.md").read_text()
+
+
+def test_a_camera_that_rests_takes_no_picture_and_is_never_opened_anew(fake):
+    with open_camera("picamera2", color=True) as camera:
+        for _ in range(20):
+            assert camera.read().color is not None
+            assert camera.rest()
+            assert camera.rest()
+            assert not fake.instances[0].started
+        assert camera.read().number == 20
+    assert len(fake.instances) == 1
+    assert fake.instances[0].closed
+
+
+def test_one_whose_picture_stands_still_for_the_length_of_a_rest_is_not_frozen(fake):
+    with open_camera("picamera2", limits=Limits(frozen=0.2)) as camera:
+        camera.read()
+        fake.instances[0].frozen = True
+        camera.read()
+        camera.rest()
+        time.sleep(0.3)
+        camera.read()
+        camera.read()
+
+
+def test_one_that_does_not_stop_or_start_is_lost(fake, monkeypatch):
+    monkeypatch.setattr("edge.camera.picamera2.CLOSE_WITHIN", 0.05)
+    fake.stop_waits = threading.Event()
+    with open_camera("picamera2") as camera:
+        with pytest.raises(CameraError, match="does not stop, the camera is lost"):
+            camera.rest()
+        with pytest.raises(CameraError, match="does not stop"):
+            camera.read()
+    fake.stop_waits.set()
+    fake.stop_waits = None
+    with open_camera("picamera2") as camera:
+        camera.rest()
+        monkeypatch.setattr(fake, "start", lambda _: 1 / 0)
+        with pytest.raises(CameraError, match=r"does not start .*division by zero"):
+            camera.read()
