@@ -1,4 +1,5 @@
 import ctypes
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,7 +36,9 @@ def test_any_host_name_gives_a_name_fit_for_topics_and_ids():
 @pytest.mark.parametrize(
     ("answer", "error", "synced"), [(0, 12_000, True), (5, 12_000, True), (5, 16_000_000, False), (-1, 0, False)]
 )
-def test_the_clock_is_believed_while_the_kernel_knows_its_error(monkeypatch, answer, error, synced):
+def test_the_clock_is_believed_while_the_kernel_knows_its_error(monkeypatch, tmp_path, answer, error, synced):
+    monkeypatch.setattr(edge.device, "TIMESYNC", tmp_path / "synchronized")
+
     class Libc:
         def adjtimex(self, reference):
             reference._obj.maxerror = error
@@ -43,6 +46,14 @@ def test_the_clock_is_believed_while_the_kernel_knows_its_error(monkeypatch, ans
 
     monkeypatch.setattr(edge.device, "_LIBC", Libc())
     assert clock_is_synced() is synced
+
+
+def test_where_the_kernel_may_not_be_asked_timesyncd_is_believed(monkeypatch, tmp_path):
+    monkeypatch.setattr(edge.device, "_LIBC", SimpleNamespace(adjtimex=lambda _: -1))
+    monkeypatch.setattr(edge.device, "TIMESYNC", tmp_path / "synchronized")
+    assert not clock_is_synced()
+    (tmp_path / "synchronized").touch()
+    assert clock_is_synced()
 
 
 def test_the_kernel_itself_gives_an_error_that_makes_sense():
