@@ -35,6 +35,7 @@ The live table needs rich: pip install 'mien[fleet]'.
 
 what is shown:
   status        online and offline, as device and broker say; unknown where they do not, or did before a lost connection
+                paused: online, and its camera is not read ('mien pause')
   since         when that was seen to change; else when the daemon was started, or when an offline device was last seen
   faces, expression    how many there are, and what the largest shows
   fps, frame age       frames looked at per second, and how many seconds old the newest was
@@ -42,7 +43,7 @@ what is shown:
   outbox, lost  events that wait on the device for the broker; events that it has given up
   last seen     the latest message that tells, or shows, when it was made
 
---json prints one object a line: schema, device, status, since, last_seen, faces, expression, confidence, fps,
+--json prints one object a line: schema, device, status, paused, since, last_seen, faces, expression, confidence, fps,
 frame_age, temperature, throttling (now, since_boot), outbox, lost, model, version; null is not known.
 
 --forget empties what the broker retains of a device that is gone for good: its status, state, health, and what Home

@@ -47,12 +47,13 @@ class _JunkError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What there is of `mien/state/1`: how many faces, and what the largest shows. None: not told."""
+    """What there is of `mien/state/1`: whether it is paused, how many faces, what the largest shows. None: not told."""
 
     time: datetime | None = None
     faces: int | None = None
     expression: str | None = None
     confidence: float | None = None
+    paused: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ class Device:
             "schema": SCHEMA,
             "device": self.name,
             "status": self.status,
+            "paused": state.paused,
             "since": _told(self.since),
             "last_seen": _told(self.seen),
             "faces": state.faces,
@@ -252,7 +254,8 @@ def _state(document: Mapping[str, Any]) -> State:
     faces = _count(document, "count")
     if faces is None:
         raise _JunkError("count is missing")
-    return State(_time(document), faces, _text(dominant, "expression"), _number(dominant, "confidence"))
+    expression, confidence = _text(dominant, "expression"), _number(dominant, "confidence")
+    return State(_time(document), faces, expression, confidence, _flag(document, "paused"))
 
 
 def _vitals(document: Mapping[str, Any]) -> Vitals:
@@ -332,6 +335,13 @@ def _text(document: Mapping[str, Any], key: str) -> str | None:
     if not isinstance(value, str):
         raise _JunkError(f"{key} is no text")
     return printable(value[:MOST_TEXT])
+
+
+def _flag(document: Mapping[str, Any], key: str) -> bool | None:
+    value = document.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise _JunkError(f"{key} is neither true nor false")
+    return value
 
 
 def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:

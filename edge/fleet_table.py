@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 NOTHING = "-"
 
-STYLES = {ONLINE: "green", OFFLINE: "red", UNKNOWN: "yellow"}
+PAUSED = "paused"
+"""What is shown of a device that is online and reads no camera, since somebody has paused it."""
+
+STYLES = {ONLINE: "green", PAUSED: "cyan", OFFLINE: "red", UNKNOWN: "yellow"}
 
 OLD_FRAME = 10.0
 """Seconds after which a camera that is online is looked after."""
@@ -28,6 +31,10 @@ class Column(NamedTuple):
     title: str
     cell: Callable[[Device, datetime], str]
     right: bool = False
+
+
+def _status(device: Device) -> str:
+    return PAUSED if device.status == ONLINE and device.state.paused else device.status
 
 
 def _since(device: Device, now: datetime) -> str:
@@ -58,7 +65,7 @@ def _age(seconds: float) -> str:
 
 COLUMNS = (
     Column("device", lambda device, _: device.name),
-    Column("status", lambda device, _: device.status),
+    Column("status", lambda device, _: _status(device)),
     Column("since", _since),
     Column("faces", lambda device, _: _number(device.state.faces), right=True),
     Column("expression", lambda device, _: device.state.expression or NOTHING),
@@ -93,8 +100,8 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def summary(devices: Sequence[Device]) -> str:
-    """How many devices there are, and how many are online, offline and unknown."""
-    counted = [sum(device.status == status for device in devices) for status in STYLES]
+    """How many devices there are, and how many are online, paused, offline and unknown."""
+    counted = [sum(_status(device) == status for device in devices) for status in STYLES]
     states = ", ".join(f"{count} {status}" for count, status in zip(counted, STYLES, strict=True) if count)
     return f"{len(devices)} device{'' if len(devices) == 1 else 's'}" + (f": {states}" if states else "")
 
@@ -133,7 +140,7 @@ def _table(devices: Sequence[Device], now: datetime, width: int) -> Table:
         table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
     for device, line in zip(devices, lines, strict=True):
         cells = [Text(cell) for cell in line[:shown]]
-        cells[1].stylize(STYLES[device.status])
+        cells[1].stylize(STYLES[_status(device)])
         table.add_row(*cells, style="yellow" if device.status == ONLINE and needs_attention(device) else None)
     return table
 

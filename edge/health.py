@@ -58,11 +58,13 @@ class Snapshot:
         version: Mien's.
         model: the model's name, as in events.
         uptime: seconds since the daemon's start.
+        paused: whether the camera is not read since somebody has paused it.
         frames: how many were looked at since then.
         skipped: how many were not, because newer ones came.
         events: how many were handed to the sinks.
         fps: frames looked at per second over the last minute.
         frame_age: seconds since the newest frame that was looked at was captured; for files, since it was looked at.
+            None before the first, and while paused.
         faces: how many were in that frame.
         latency: over the last minute; None for files and where nothing happened.
         temperature: the processor's, °C.
@@ -79,6 +81,7 @@ class Snapshot:
     version: str
     model: str
     uptime: float
+    paused: bool
     frames: int
     skipped: int
     events: int
@@ -127,6 +130,7 @@ class Health:
         live: bool,
         queues: Callable[[], Mapping[str, Queue]] = dict,
         outbox: Callable[[], int | None] = lambda: None,
+        paused: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         processor: Callable[[], float] = time.process_time,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -141,6 +145,7 @@ class Health:
             live: whether `Frame.time` is monotonic time at capture; else it says nothing of ages.
             queues: what waits for each sink, by its name; called from whichever thread asks for a snapshot.
             outbox: events that wait for the broker; likewise.
+            paused: whether the camera is not read; likewise.
             clock: monotonic seconds, the same as those of live frames.
             processor: seconds of processor time that this process has used.
             now: date and time.
@@ -152,6 +157,7 @@ class Health:
         self._live = live
         self._queues = queues
         self._outbox = outbox
+        self._paused = paused
         self._clock = clock
         self._processor = processor
         self._now = now
@@ -187,7 +193,7 @@ class Health:
     def snapshot(self) -> Snapshot:
         """How the daemon is now, from its counts and a few small files; may take `VCGENCMD_SECONDS` on a Pi."""
         hot, slowed, memory = temperature(self._root), throttling(self._root), resident_memory(self._root)
-        sinks, outbox = self._queues(), self._outbox()
+        sinks, outbox, paused = self._queues(), self._outbox(), self._paused()
         now = self._clock()
         with self._lock:
             since = self._mark(now)
@@ -199,12 +205,13 @@ class Health:
                 version=__version__,
                 model=self._model,
                 uptime=round(now - self._began, 1),
+                paused=paused,
                 frames=self._frames,
                 skipped=self._skipped,
                 events=self._events,
                 fps=round((self._frames - since.frames) / elapsed, 2) if elapsed > 0 else 0.0,
-                frame_age=None if self._newest is None else round(max(0.0, now - self._newest), 3),
-                faces=self._faces,
+                frame_age=None if self._newest is None or paused else round(max(0.0, now - self._newest), 3),
+                faces=0 if paused else self._faces,
                 latency=self._percentiles(now),
                 temperature=hot,
                 throttling=slowed,

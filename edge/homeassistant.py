@@ -108,6 +108,7 @@ def _state(topic: str, labels: Sequence[str]) -> Iterator[tuple[str, dict[str, A
             icon="mdi:percent",
         ),
     )
+    yield "paused", _paused(topic)
 
 
 def _health(topic: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -153,6 +154,17 @@ def _sensor(name: str, topic: str, value: str, **more: Any) -> dict[str, Any]:
 def _binary(name: str, device_class: str, topic: str, **more: str) -> dict[str, Any]:
     known = {"p": "binary_sensor", "name": name, "state_topic": topic, "device_class": device_class}
     return known | {"entity_category": "diagnostic"} | more
+
+
+def _paused(topic: str) -> dict[str, Any]:
+    value = _value("paused", "boolean", shown="('ON' if {} else 'OFF')")
+    return {
+        "p": "binary_sensor",
+        "name": "Paused",
+        "state_topic": topic,
+        "value_template": value,
+        "icon": "mdi:eye-off",
+    }
 
 
 def _problem(name: str, topic: str, path: str, *, when: bool = True) -> dict[str, Any]:

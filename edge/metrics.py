@@ -40,6 +40,7 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
     who = {"device": snapshot.device, "model": snapshot.model, "version": snapshot.version}
     yield InfoMetricFamily("mien", "Who tells all this.", value=who)
     yield gauge("uptime_seconds", "Since the daemon's start.", {"": snapshot.uptime})
+    yield gauge("paused", "1 while the camera is not read since somebody has paused it.", {"": snapshot.paused})
     yield counter("frames", "Frames looked at.", {"": snapshot.frames})
     yield counter("frames_skipped", "Frames not looked at, because newer ones came.", {"": snapshot.skipped})
     yield counter("events", "Events handed to the sinks.", {"": snapshot.events})

@@ -20,19 +20,22 @@ def fold(faces: Mapping[int, Event], event: Event) -> dict[int, Event]:
     return others if event.type == GONE else others | {event.track: event}
 
 
-def state_json(device: str, faces: Mapping[int, Event], last: Event | None) -> str:
+def state_json(device: str, faces: Mapping[int, Event], last: Event | None, *, paused: bool = False) -> str:
     """The state as one line of JSON.
 
     Args:
         device: the device's name.
         faces: from `fold`.
         last: the latest event, which dates the state; None before the first one.
+        paused: whether the camera is not read, for which nobody is there, though some may still be on their way out.
     """
+    faces = {} if paused else faces
     state = {
         "schema": SCHEMA,
         "device": device,
         "ts": last.ts if last else None,
         "clock_synced": last.clock_synced if last else None,
+        "paused": paused,
         "count": len(faces),
         "dominant": _dominant(faces),
         "faces": [

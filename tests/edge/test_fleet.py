@@ -61,6 +61,7 @@ def test_the_three_topics_of_a_device_make_one_row(fleet):
         "schema": "mien/fleet/1",
         "device": "kitchen",
         "status": "online",
+        "paused": None,
         "since": "2026-11-21T10:59:00.000Z",
         "last_seen": "2026-11-21T11:59:00.000Z",
         "faces": 2,
@@ -170,6 +171,7 @@ JUNK = [
     ("health", health().replace(b"14.9", b"1e999")),
     ("health", health(fps=10**400)),
     ("health", health(uptime=1e12)),
+    ("state", state(paused="yes")),
     ("health", health(model={"a": 1})),
     ("health", health(sinks={"mqtt": 3})),
     ("health", health(sinks={"mqtt": {"lost": "many"}})),
@@ -279,6 +281,16 @@ def test_the_plain_table_has_all_columns_and_a_line_for_each_device(fleet):
     assert "1 min ago" in first
     assert second.split() == ["unheard-of", "unknown", *"-" * 11]
     assert head.index("status") == first.index("online") == second.index("unknown")
+
+
+@pytest.mark.parametrize(("status", "shown"), [(b"online", "paused"), (b"offline", "offline")])
+def test_a_device_that_is_paused_shows_it_while_it_is_online(status, shown, fleet):
+    device = told(
+        fleet, ("status", status), ("state", state(paused=True, count=0, dominant=None)), ("health", health())
+    )
+    assert (device.to_dict()["status"], device.to_dict()["paused"]) == (status.decode(), True)
+    assert plain([device], NOW).splitlines()[1].split()[1] == shown
+    assert summary([device]) == f"1 device: 1 {shown}"
 
 
 @pytest.mark.parametrize(

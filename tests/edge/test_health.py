@@ -61,6 +61,7 @@ def test_before_the_first_frame_nothing_is_made_up(make):
         "version": __version__,
         "model": "mien-v1-48@3f9c21d0",
         "uptime": 0.0,
+        "paused": False,
         "frames": 0,
         "skipped": 0,
         "events": 0,
@@ -108,6 +109,18 @@ def test_a_camera_that_went_silent_shows_in_age_and_rate(make, machine):
         machine.pass_(30)
         seen = snapshot()
     assert (seen.fps, seen.frame_age) == (0.0, 120.04)
+
+
+def test_a_pause_is_told_and_ages_no_frame(make, machine):
+    paused = False
+    health, snapshot = make(paused=lambda: paused)
+    look(health, machine, faces=2)
+    machine.pass_(100)
+    seen = snapshot()
+    assert (seen.paused, seen.frame_age, seen.faces) == (False, 100.05, 2)
+    paused = True
+    seen = snapshot()
+    assert (seen.paused, seen.frame_age, seen.faces) == (True, None, 0)
 
 
 def test_latencies_are_percentiles_in_milliseconds_from_capture_to_the_sinks(make, machine):

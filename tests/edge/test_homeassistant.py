@@ -122,12 +122,13 @@ def test_every_entity_has_an_id_and_a_name_of_its_own():
     assert len({part["unique_id"] for part in parts}) == len({part["name"] for part in parts}) == len(parts)
 
 
-def test_faces_expression_and_confidence_come_first_hand_and_all_else_is_diagnostic():
+def test_faces_expression_confidence_and_pause_come_first_hand_and_all_else_is_diagnostic():
     parts = message()["cmps"]
     assert [key for key, part in parts.items() if "entity_category" not in part] == [
         "faces",
         "expression",
         "confidence",
+        "paused",
     ]
     assert parts["expression"]["options"] == [*FER2013_LABELS, "uncertain", "none"]
 
@@ -216,6 +217,15 @@ def test_the_state_shows_how_many_faces_there_are_and_what_the_largest_one_shows
         view = shown(state_json("kitchen", faces, event))
         told.append((view["faces"], view["expression"], view["confidence"]))
     assert told == [("1", "sad", "50.0"), ("2", "uncertain", "33.3"), ("1", "sad", "50.0"), ("0", "none", "None")]
+
+
+def test_a_pause_shows_and_nobody_is_there_meanwhile(make_event):
+    event = make_event(track=1)
+    views = [shown(state_json("kitchen", {1: event}, event, paused=paused)) for paused in (True, False)]
+    assert [(view["paused"], view["faces"], view["expression"]) for view in views] == [
+        ("ON", "0", "none"),
+        ("OFF", "1", "happy"),
+    ]
 
 
 def test_a_label_of_any_kind_is_shown_as_it_is(make_event):

@@ -27,6 +27,7 @@ def make_snapshot():
             "version": "1.2.3",
             "model": 'mine "best" \\ one\n@3f9c21d0',
             "uptime": 3600.5,
+            "paused": False,
             "frames": 54_000,
             "skipped": 12,
             "events": 99,
@@ -76,6 +77,7 @@ def test_every_figure_is_there_in_base_units(make_snapshot):
     expected = {
         ("mien_info", "kitchen", 'mine "best" \\ one\n@3f9c21d0', "1.2.3"): 1,
         ("mien_uptime_seconds",): 3600.5,
+        ("mien_paused",): 0.0,
         ("mien_frames_total",): 54_000,
         ("mien_frames_skipped_total",): 12,
         ("mien_events_total",): 99,
@@ -108,6 +110,7 @@ def test_what_is_not_known_has_no_sample(make_snapshot):
     assert names == {
         "mien_info",
         "mien_uptime_seconds",
+        "mien_paused",
         "mien_frames_total",
         "mien_frames_skipped_total",
         "mien_events_total",

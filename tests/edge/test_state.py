@@ -24,6 +24,7 @@ def test_the_state_is_who_is_there_and_what_each_shows(make_event):
         "device": "kitchen",
         "ts": "2026-11-21T03:00:00.123Z",
         "clock_synced": True,
+        "paused": False,
         "count": 1,
         "dominant": {"track": 7, "expression": "angry", "confidence": 0.83},
         "faces": [{"track": 7, "expression": "angry", "confidence": 0.83, "box": [212, 96, 118, 118]}],
@@ -33,6 +34,14 @@ def test_the_state_is_who_is_there_and_what_each_shows(make_event):
 def test_before_the_first_event_nobody_is_there():
     state = json.loads(state_json("kitchen", {}, None))
     assert (state["count"], state["dominant"], state["faces"], state["ts"]) == (0, None, [], None)
+
+
+def test_while_paused_nobody_is_there_though_some_have_not_gone_yet(make_event, strict):
+    event = make_event(1)
+    state = json.loads(state_json("kitchen", {7: event}, event, paused=True))
+    strict["state"].validate(state)
+    assert (state["paused"], state["count"], state["dominant"], state["faces"]) == (True, 0, None, [])
+    assert state["ts"] == event.ts
 
 
 def test_the_largest_face_dominates_and_of_two_as_large_the_one_that_came_first(make_event):
