@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
+import edge.doctor_broker
 import edge.sinks.mqtt
 import edge.sinks.mqtt_link
 from edge.cli import main
@@ -485,3 +486,63 @@ def test_ffmpeg_at_its_most_talkative_does_not_show_the_password_that_it_is_give
     assert f"rtsp://***@127.0.0.1:{camera.port}/x: cannot be reached, or refuses" in done.stderr
     ears.check(done.stdout + done.stderr)
     ears.said()
+
+
+# mien doctor
+
+
+def diagnose(ears: Ears, *names: str, options: tuple[str, ...] = ()) -> str:
+    """What it finds."""
+    main(["--debug", "doctor", *options, *(part for name in names for part in ("--only", name))])
+    return ears.said()
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    ("case", "finds"),
+    [("let in", "lets mien in"), ("refused", "Not authorized"), ("away", "127.0.0.1:9"), ("two passwords", "one line")],
+)
+def test_the_doctor_asks_the_broker_with_the_password_and_does_not_show_it(
+    case, finds, locked, secret_file, monkeypatch, ears
+):
+    content = {"refused": PASSWORDS["mqtt"] + "x", "two passwords": "\n".join(PASSWORDS.values())}.get(case)
+    use_broker(monkeypatch, 9 if case == "away" else locked(), secret_file("mqtt", content))
+    monkeypatch.setattr(edge.doctor_broker, "RETAINED_SECONDS", 0.1)
+    assert finds in diagnose(ears, "configuration", "broker", "name")
+    assert finds in diagnose(ears, "broker", options=("--json",))
+
+
+@pytest.mark.broker
+def test_the_doctor_shows_no_key(locked, secret_file, monkeypatch, tmp_path, ears):
+    (ca, ca_key), (cert, key), (other, _) = (certify(tmp_path, name) for name in ("broker", "kitchen", "other"))
+    ears.secrets += lines_of(key)
+    port = locked(f"certfile {ca}", f"keyfile {ca_key}", f"cafile {cert}", "require_certificate true")
+    files = {"ca_file": ca, "cert_file": cert, "key_file": key}
+    use_broker(monkeypatch, port, secret_file("mqtt"), tls=True, **files)
+    monkeypatch.setattr(edge.doctor_broker, "RETAINED_SECONDS", 0.1)
+    assert "lets mien in" in diagnose(ears, "broker")
+    monkeypatch.setenv("MIEN_MQTT_CA_FILE", str(other))
+    assert "certificate" in diagnose(ears, "broker")
+    monkeypatch.setenv("MIEN_MQTT_CA_FILE", str(key))
+    assert "mqtt.ca_file" in diagnose(ears, "broker")
+
+
+def test_the_doctor_asks_the_camera_with_the_password_and_does_not_show_it(secret_file, monkeypatch, ears):
+    camera = Doorkeeper()
+    monkeypatch.setenv("MIEN_SOURCE_SPEC", f"rtsp://{USER}@127.0.0.1:{camera.port}/x")
+    monkeypatch.setenv("MIEN_SOURCE_PASSWORD_FILE", str(secret_file("rtsp")))
+    for name, value in LOUD.items():
+        monkeypatch.setenv(name, value)
+    try:
+        assert "user and password" in diagnose(ears, "camera")
+    finally:
+        camera.close()
+    assert base64.b64encode(f"{USER}:{PASSWORDS['rtsp']}".encode()) in camera.heard
+
+
+@pytest.mark.parametrize("text", [f'[mqtt]\nurl = "{MQTT}"\n', f'[mqtt]\npassword = "{WRONG}"\n', f"[mqtt]\n{WRONG}"])
+def test_the_doctor_shows_no_password_of_a_wrong_configuration(text, tmp_path, ears):
+    file = tmp_path / "secrets" / "mien.toml"
+    file.parent.mkdir()
+    file.write_text(text)
+    assert "mien.toml" in diagnose(ears, "configuration", "broker", options=("--config", str(file)))
