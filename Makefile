@@ -1,13 +1,15 @@
 # README's two commands are `make demo` and `make test`; both set up all that they need by themselves.
-# PYTHON chooses the interpreter (3.11 to 3.13), VENV where its packages go.
+# PYTHON chooses the interpreter (3.11 to 3.13), VENV where its packages go, ARCH the .deb's processor, and
+# SYSTEM what of tests/system runs, such as SYSTEM='-k amd64'.
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 OUT ?= out/demo
+ARCH ?= arm64
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-system lint bench bench-clone clean check-python
+.PHONY: help demo test test-system wheelhouse deb lint bench bench-clone clean check-python
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -19,8 +21,15 @@ test: $(VENV)/.dev  ## run the tests; mosquitto is installed through apt where i
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || sh .ci/install-mosquitto
 	$(BIN)/python -m pytest
 
-test-system: $(VENV)/.dev  ## what takes minutes: a hundred faults between the daemon's outbox and a broker
+test-system: $(VENV)/.dev  ## what takes an hour: a hundred faults on the way to a broker, installing in emulated systems
 	$(BIN)/python -m benchmarks.mqtt_faults --faults 100 --events 20000
+	MIEN_SYSTEM=1 $(BIN)/python -m pytest tests/system --timeout 7200 $(SYSTEM)
+
+wheelhouse: $(VENV)/.made  ## dist/wheelhouse: to install without a network on Bookworm and Trixie
+	systemd/deb/wheelhouse.sh $(BIN)/python
+
+deb: wheelhouse  ## dist/mien_*.deb for a Pi; ARCH=amd64 for a PC
+	systemd/deb/build.sh $(ARCH)
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/ruff check .
