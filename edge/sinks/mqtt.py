@@ -428,6 +428,7 @@ class MqttSink:
 
     def _miss(self, why: str) -> None:
         self._refused = False
+        self._short_lived = 0  # it is away: nobody throws us out
         self._tell(f"the broker at {self._address} cannot be reached ({why}); trying on")
 
     def _disconnect(self, code: int, reason: str, lasted: float) -> None:
@@ -444,7 +445,7 @@ class MqttSink:
             self._disputed = True
             LOG.warning(
                 "the broker at %s ends every connection at once; is there another client called %s? "
-                "Give each device its own device.name",
+                "Give each device its own device.name, and look at the broker's log",
                 self._address,
                 self._access.client_id,
             )
