@@ -71,12 +71,13 @@ def check_name(subject: Subject) -> Finding:
 
 
 def hidden_secret(subject: Subject, path: Path | None) -> Finding | None:
-    """A warning where a password may be read by the daemon, but not by us."""
-    if path is None or subject.runner.ourselves or os.access(path, os.R_OK):
+    """A warning where a password may be read by the daemon, or systemd for it, but not by us."""
+    if path is None or os.access(path, os.R_OK):
         return None
-    return warning(
-        f"{path} cannot be read by us, but {subject.runner.name} runs Mien", "run it again: sudo mien doctor"
-    )
+    given = subject.service is not None and path in subject.service.credentials.values()
+    if subject.runner.ourselves and not given:
+        return None
+    return warning(f"not tried: {path} may not be read from here", "run it again: sudo mien doctor")
 
 
 def _approach(subject: Subject) -> tuple[Access, str]:
@@ -111,19 +112,23 @@ class Visit:
     """
 
     def __init__(self, access: Access, topics: Sequence[str] = ()) -> None:
-        from edge.sinks.mqtt_link import Link
+        from edge.sinks.mqtt_link import SILENT, Link
 
         self.problem = "does not answer to MQTT"
         self.advice = "is it an MQTT broker that listens there? See its own log"
         self.heard: dict[str, bytes] = {}
         self._changed = threading.Condition()
         self._answered = False
+        self._hung_up = 0
+        # Older brokers hang up on MQTT 5; the link goes over to 3.1.1 after so many times.
+        self._patience = 0 if access.protocol else SILENT
         link = Link(access, self, subscriptions=topics)
         link.open()
         with self._changed:
             self._changed.wait_for(lambda: self._answered, ANSWER_SECONDS)
             if topics and not self.problem:
                 self._changed.wait_for(lambda: len(self.heard) == len(topics), RETAINED_SECONDS)
+            self._answered = True  # what our own leaving makes it say does not count
         link.close(2.0)
 
     # In the link's threads.
@@ -140,7 +145,9 @@ class Visit:
         self._note(f"cannot be reached ({why})")
 
     def be_disconnected(self, code: int, reason: str, lasted: float) -> None:  # noqa: D102
-        self._note(
+        self._hung_up += 1
+        say = self._answer if self._hung_up > self._patience else self._note
+        say(
             f"hangs up before it answers ({reason})",
             "if it wants TLS, write mqtts:// and its port; if it wants a certificate, name ours in mqtt.cert_file",
         )

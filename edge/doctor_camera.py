@@ -38,7 +38,7 @@ def check_camera(subject: Subject) -> Finding:
     if kind == "picamera2":
         return _check_devices(subject, pi_devices(subject.root), "the Raspberry Pi's camera")
     if kind == "v4l2" or spec.startswith("/dev/video"):
-        return _check_devices(subject, [v4l2_device(spec)], spec)
+        return _check_devices(subject, [v4l2_device(spec)], str(v4l2_device(spec)))
     if kind in {"rtsp", "rtsps"}:
         return _check_stream(subject, spec)
     return _take_picture(subject)
@@ -66,7 +66,7 @@ def _check_devices(subject: Subject, devices: Sequence[Path], what: str) -> Find
     holders = find_holders(root, names)
     ours = [pid for pid in holders if is_daemon(root, pid)] or find_daemons(root)
     if ours:
-        return ok(f"{what} is there and permitted; Mien has it (process {ours[0]}), so it was not opened here")
+        return ok(f"{what} is there and permitted; Mien runs (process {ours[0]}), so it was not opened")
     finding = _take_picture(subject)
     if finding.status == "ok" or not holders:
         return finding
@@ -81,7 +81,7 @@ def judge_devices(subject: Subject, devices: Sequence[Path], what: str) -> Findi
     if not there:
         others = ", ".join(f"/dev/{path.name}" for path in sorted((root / "dev").glob("video*"))) or "none"
         return fault(
-            f"{what}: {', '.join(map(str, devices)) or '/dev/media*'} is not there; video devices: {others}",
+            f"{what} is not there; video devices: {others}",
             "plug it in, the ribbon cable on both ends with the power off; then look at: rpicam-hello --list-cameras, "
             "or for USB: v4l2-ctl --list-devices",
         )
@@ -92,7 +92,7 @@ def judge_devices(subject: Subject, devices: Sequence[Path], what: str) -> Findi
             f"{', '.join(map(str, shut))}: {runner.name} has no permission to use it",
             f"sudo usermod -aG video {runner.name}{again}",
         )
-    if len(devices) == 1 and (complaint := _no_capture(root / there[0].relative_to("/"))):
+    if what == str(there[0]) and (complaint := _no_capture(root / there[0].relative_to("/"))):
         return fault(f"{there[0]}: {complaint}", "name the device that captures; see: v4l2-ctl --list-devices")
     return None
 

@@ -29,10 +29,9 @@ class Room(NamedTuple):
 def places(subject: Subject) -> dict[str, Path]:
     """Where Mien writes: "state", and "log" where one is configured."""
     service = subject.service
-    state = state_folder(subject.environ)
-    if service is not None and service.installed and service["StateDirectory"]:
-        state = Path("/var/lib", service["StateDirectory"].split()[0])
-    found = {"state": subject.root / state.relative_to("/")} if state.is_absolute() else {"state": state}
+    made = service.folders if service is not None and service["StateDirectory"] else []
+    state = made[0] if made else state_folder(subject.environ).absolute()
+    found = {"state": subject.root / state.relative_to("/")}
     if subject.config.log.path is not None:
         log = subject.config.log.path.absolute()
         found["log"] = subject.root / log.parent.relative_to("/")
@@ -174,6 +173,15 @@ def check_folders(subject: Subject) -> Finding:
 
 
 def _folder(what: str, folder: Path, subject: Subject) -> Finding:
+    service, named = subject.service, Path("/", folder.relative_to(subject.root))
+    if service is not None and not service.may_write(named):
+        allowed = ", ".join(map(str, service.folders)) or "nothing"
+        return fault(
+            f"{what} in {named}: systemd lets the service write to {allowed} alone",
+            "choose a path there, or allow this one: sudo systemctl edit mien, [Service], ReadWritePaths=…",
+        )
+    if service is not None and named in service.folders and not os.access(folder, os.F_OK):
+        return ok(f"{what} in {named}: systemd makes it")
     runner, there, missing = subject.runner, _existing(folder), False
     log = folder / subject.config.log.path.name if what == "log" and subject.config.log.path else None
     try:

@@ -23,10 +23,16 @@ PROPERTIES = (
     "User",
     "SupplementaryGroups",
     "StateDirectory",
+    "LogsDirectory",
+    "ProtectSystem",
+    "ReadWritePaths",
     "LoadCredential",
 )
 
 SYSTEMCTL_SECONDS = 5.0
+
+CREDENTIAL_STORES = ("etc/credstore", "run/credstore", "usr/lib/credstore")
+"""Where systemd looks for a credential that is named without a folder (systemd.exec(5), LoadCredential=)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,17 @@ class Service:
         """Whether it runs."""
         return self["ActiveState"] == "active"
 
+    @property
+    def folders(self) -> list[Path]:
+        """What systemd makes for it, the state's first, and lets it write to."""
+        kinds = {"StateDirectory": "/var/lib", "LogsDirectory": "/var/log"}
+        return [Path(parent, name) for kind, parent in kinds.items() for name in self[kind].split()]
+
+    def may_write(self, folder: Path) -> bool:
+        """Whether systemd lets it write there, whoever owns the folder."""
+        open_to_it = [*self.folders, *(Path(path.lstrip("-+")) for path in self["ReadWritePaths"].split())]
+        return self["ProtectSystem"] != "strict" or any(folder.is_relative_to(place) for place in open_to_it)
+
 
 def ask_systemd(root: Path) -> Service | None:
     """What systemd knows of the unit; None where systemd is not running, or does not answer."""
@@ -65,10 +82,10 @@ def ask_systemd(root: Path) -> Service | None:
         done = subprocess.run(command, capture_output=True, timeout=SYSTEMCTL_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return parse_service(done.stdout.decode(errors="replace")) if done.returncode == 0 else None
+    return parse_service(done.stdout.decode(errors="replace"), root) if done.returncode == 0 else None
 
 
-def parse_service(text: str) -> Service:
+def parse_service(text: str, root: Path) -> Service:
     """What `systemctl show` printed: lines of NAME=VALUE, the name repeated where there are several values."""
     properties: dict[str, str] = {}
     credentials: dict[str, Path] = {}
@@ -76,11 +93,25 @@ def parse_service(text: str) -> Service:
         name, equals, value = line.partition("=")
         if name == "LoadCredential":
             credential, _, path = value.partition(":")
-            if path.startswith("/"):
-                credentials[credential] = Path(path)
+            if (file := _credential(path, root)) is not None:
+                credentials[credential] = file
         elif equals:
             properties[name] = value
     return Service(properties, credentials)
+
+
+def _credential(named: str, root: Path) -> Path | None:
+    """The file of a credential, which need not be there; also one in a folder that we may not look into."""
+    for store in CREDENTIAL_STORES:
+        file = root / (named.lstrip("/") if named.startswith("/") else f"{store}/{named}")
+        try:
+            file.stat()
+        except PermissionError:
+            return file
+        except OSError:
+            continue
+        return file
+    return None
 
 
 @dataclass(frozen=True, slots=True)

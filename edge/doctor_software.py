@@ -6,6 +6,7 @@ Each of these functions imports what it looks at, so each runs in a process of i
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import statistics
 import time
 from pathlib import Path
@@ -47,12 +48,16 @@ def check_numpy(subject: Subject) -> Finding:
 
 
 def _older_numpy(subject: Subject) -> str:
-    return f"{subject.prefix}/bin/pip install 'numpy<2' 'opencv-python-headless<4.12'"
+    return f"{_pip(subject)} install 'numpy<2' 'opencv-python-headless<4.12'"
+
+
+def _pip(subject: Subject) -> str:
+    return f"{'' if os.access(subject.prefix, os.W_OK) else 'sudo '}{subject.prefix}/bin/pip"
 
 
 def check_opencv(subject: Subject) -> Finding:
     """Whether OpenCV loads, and is one that has Haar cascades."""
-    pip = f"{subject.prefix}/bin/pip"
+    pip = _pip(subject)
     try:
         import cv2
     except ModuleNotFoundError:
@@ -95,7 +100,7 @@ def check_interpreter(subject: Subject) -> Finding:
         made = make_interpreter(read_model_file(SHIPPED).flatbuffer)
     except UnavailableError as error:
         found, _, advice = str(error).partition(". To mend it, ")
-        return fault(found, advice or f"{subject.prefix}/bin/pip install ai-edge-litert")
+        return fault(found, advice or f"{_pip(subject)} install ai-edge-litert")
     package = next(name for name, module in MODULES.items() if type(made).__module__.startswith(module.split(".")[0]))
     return ok(f"{package} {version_of(package)}")
 

@@ -37,7 +37,7 @@ def _judge(service: Service) -> Finding:
     ended = "" if code == "0" else f", last exit code {code}"
     found = f"{UNIT} is {state} ({service['SubState']}){again}{ended}"
     why = "; ".join(filter(None, [EXIT_ADVICE.get(code, ""), LOG_ADVICE]))
-    if state == "failed" or service["SubState"] == "auto-restart":
+    if state == "failed" or (state == "activating" and (again or service["SubState"] == "auto-restart")):
         return fault(f"{found}, {service['Result']}", why)
     if state not in {"active", "reloading", "activating"}:
         return warning(found, f"start it: sudo systemctl enable --now {UNIT}")

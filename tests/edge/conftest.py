@@ -18,7 +18,10 @@ from jsonschema import Draft202012Validator
 import edge
 import edge.progress
 import edge.state
+from edge.config import load_config
 from edge.detector import Hit
+from edge.doctor_finding import Subject, ok
+from edge.doctor_service import Service, find_runner
 from edge.events import Event
 from edge.frame import Box
 from edge.health import Health, Snapshot
@@ -43,6 +46,41 @@ def make_event() -> Callable[..., Event]:
             "model": "mien-v1-48@3f9c21d0",
         }
         return Event(**(values | changes))
+
+    return make
+
+
+@pytest.fixture
+def machine(tmp_path) -> Callable[[Mapping[str, str]], Path]:
+    """Script a machine's files, below a folder that takes the root's place."""
+
+    def write(files: Mapping[str, str]) -> Path:
+        root = tmp_path / "root"
+        root.mkdir(exist_ok=True)
+        for name, content in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        return root
+
+    return write
+
+
+@pytest.fixture
+def make_subject(machine) -> Callable[..., Subject]:
+    """What the doctor examines: a scripted machine, keys of the configuration, lines of `systemctl show`."""
+
+    def make(
+        files: Mapping[str, str] | None = None,
+        keys: Mapping[str, object] | None = None,
+        unit: Mapping[str, str] | None = None,
+        **changes: Any,
+    ) -> Subject:
+        root = machine(files or {})
+        config = load_config(None, environ={}, overrides=keys or {}, default_path=root / "none.toml")
+        service = None if unit is None else Service({"LoadState": "loaded"} | dict(unit))
+        values = {"service": service, "root": root, "runner": find_runner(None), "environ": {}}
+        return Subject(config, ok("understood"), **(values | changes))
 
     return make
 
