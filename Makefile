@@ -41,6 +41,7 @@ bench: $(VENV)/.dev  ## every figure that the README and docs quote; the model's
 	$(BIN)/python -m benchmarks.install_size
 	$(BIN)/python -m benchmarks.shipped_model
 	$(BIN)/python -m benchmarks.vision
+	$(BIN)/python -m benchmarks.vision_profile
 	$(BIN)/python -m benchmarks.daemon_cost --frames 5000 --seconds 15
 	$(BIN)/python -m benchmarks.mqtt_fleet --seconds 60
 	$(BIN)/python -m benchmarks.mqtt_outage --events 20000 --rounds 4

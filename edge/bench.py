@@ -130,12 +130,12 @@ def _run(
     truth: Mapping[int, Truth] | None,
     tell: Callable[[Measurement], None],
 ) -> None:
-    naive, vision = _naive_loop(config, model, meter), _vision(config, model, meter)
+    naive, vision = _naive_loop(config, model, meter), timed_vision(config, model, meter)
     for turn, chunk in enumerate(chunks(camera, count, done.problems)):
         if not turn:
             # The first look of all allocates, and that is nobody's speed.
             _look_naively(_naive_loop(config, model, meter), chunk[0], meter)
-            _look(_vision(config, model, meter), chunk[0], meter)
+            _look(timed_vision(config, model, meter), chunk[0], meter)
             done.size, done.memory_before = chunk[0].size, resident_bytes()
         # Who comes second finds the frames in the processor's cache, so they take turns in that too.
         if turn % 2:
@@ -171,7 +171,7 @@ def _naive_loop(config: Config, model: TimedModel, meter: Meter) -> NaiveLoop:
     return NaiveLoop(timed_cascade(Detector(config.detector.cascade).cascade, meter), model)
 
 
-def _vision(config: Config, model: TimedModel, meter: Meter) -> Vision:
+def timed_vision(config: Config, model: TimedModel, meter: Meter) -> Vision:
     """The daemon's own pipeline; its events go nowhere."""
     reporter = Reporter(
         device="bench",

@@ -38,7 +38,6 @@ def test_good_figures_fall_short_of_nothing():
         (FOUR, {"times": 11.0}, "four faces: 11.0 times the naive loop, under 12"),
         (FOUR, {"times": 13.0, "recall": 0.97}, "four faces: recall 0.97, under 0.98"),
         (FOUR, {"times": 13.0, "recall": None}, "four faces: recall None, under 0.98"),
-        (ONE, {"own": 0.00031}, "one face: 0.31 ms beside cascade and interpreter, over 0.3"),
         (QUIET, {"total": 0.002}, "empty: 3.0% of one core at 15 frames/s, over 2%"),
     ],
 )
