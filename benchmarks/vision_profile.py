@@ -3,8 +3,8 @@
 python -m benchmarks.vision_profile [--frames N] [--json]
 
 The daemon's pipeline looks at synthetic scenes alone, as on a device: in `mien bench` the naive loop, between every two
-frames, takes what it left in the processor's caches away. The second table is the profiler's, which makes small functions
-look dearer than they are: it shows where to look, not how long it takes. Ends with 1 where one face in sight costs more
+frames, takes what it left in the caches away. The second table is the profiler's, which makes small functions look
+dearer than they are: it shows where to look, not how long it takes. Ends with 1 where one face in sight costs more
 than the goal.
 """
 

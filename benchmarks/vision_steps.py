@@ -37,12 +37,9 @@ from edge.pipeline import Vision, make_detector, make_vision
 from edge.pyramid import Pyramid
 from edge.smoothing import Smoother
 from edge.sweep import AGAIN, SIDES, Sweep
-from edge.tracker import MIN_IOU, SCALE, Tracker
+from edge.tracker import CLOSE, EXPECTED, MIN_IOU, Tracker
 
 SCENES = (ONE, FOUR, "pan", QUIET, PHOTO_ONE, CLIP_NAME)
-
-NEIGHBORS = 3
-"""That make a face where one is known: fewer than in a whole frame, as only a few sizes speak for it."""
 
 NAIVE, SHIPS = "(the naive loop)", "known faces followed by their looks: what ships"
 COARSER = "no finer than the smallest face needs"
@@ -145,16 +142,7 @@ class HaarTracker(Tracker):
 
     def _check(self, track: Any, pyramid: Pyramid, *, at_once: bool) -> None:
         there = track.box.moved_to(*track.place(self._now))
-        room = round(0.2 * there.width)
-        hits = self._detector.search(
-            pyramid,
-            Box(there.x - room, there.y - room, there.width + 2 * room, there.height + 2 * room),
-            scale=SCALE / there.width,
-            smallest=round(there.width / 1.16),
-            largest=round(there.width * 1.16),
-            step=self._detector.scale_factor,
-            neighbors=NEIGHBORS,
-        )
+        hits = self._seek(pyramid, there, far=0.2, spread=CLOSE, beside=EXPECTED)
         near = [hit for hit in hits if hit.box.iou(there) >= MIN_IOU]
         if near:
             track.take(max(near, key=lambda hit: hit.box.iou(there)), pyramid, self._now)
