@@ -119,6 +119,7 @@ def test_the_daemon_loads_nothing_of_the_trainers():
         ["bench", "--help"],
         ["log", "--help"],
         ["fleet", "--help"],
+        ["doctor", "--help"],
         ["--version"],
         ["nonsense"],
     ],
