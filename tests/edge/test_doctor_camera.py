@@ -175,3 +175,19 @@ def test_a_driver_that_hangs_is_given_up(make_subject, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     finding = run_apart("camera", make_subject(keys={"source.spec": "synthetic"}), 0.5, advice="take the cable out")
     assert (finding.status, finding.advice) == ("fault", "take the cable out")
+
+
+@pytest.mark.parametrize(
+    ("own", "status", "said"), [(0x04200001, "ok", ""), (0x04A00000, "fault", "HD Webcam delivers no")]
+)
+def test_the_second_device_of_a_webcam_which_delivers_no_pictures_is_told(
+    make_subject, monkeypatch, pictures, own, status, said
+):
+    def answer(_, request, buffer):
+        assert request == doctor_camera.QUERY_CAPABILITIES
+        whole = own | 0x84A00001
+        doctor_camera.CAPABILITIES.pack_into(buffer, 0, b"uvcvideo", b"HD Webcam", b"usb-1", 6, whole, own, 0, 0, 0)
+
+    monkeypatch.setattr(doctor_camera.fcntl, "ioctl", answer)
+    finding = check_camera(make_subject({"dev/video0": ""}, {"source.spec": "v4l2:0"}))
+    assert (finding.status, said in finding.found) == (status, True)
