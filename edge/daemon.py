@@ -8,31 +8,31 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
-from edge import __version__
-from edge.camera import Camera, Limits, View, open_camera
+from edge.assembly import announcement_of, refuse_to_overwrite, vision_for
+from edge.attendant import attending
+from edge.camera import Camera, Limits, RestingCamera, View, is_live, open_camera
 from edge.commandline import INTERRUPTED
-from edge.config import Config
-from edge.credentials import read_secret
-from edge.device import clock_is_synced, default_name
-from edge.errors import BadDataError, CameraSoughtError, ConfigError, InputNotFoundError, MienError, UsageError
-from edge.events import Reporter
+from edge.config import Config, SourceConfig
+from edge.control import FILE, READING, RESTING, Presence, open_folder
+from edge.credentials import hide_password, read_secret
+from edge.device import default_name
+from edge.errors import BadDataError, CameraSoughtError, ConfigError, InputNotFoundError, MienError
 from edge.frame import Frame
 from edge.health import Health
-from edge.homeassistant import discovery, removal
 from edge.metrics import serving
-from edge.model import Model, open_model
+from edge.model import open_model
 from edge.notify import Notifier, Pulse, make_notifier, notifying
 from edge.opencv import one_thread
 from edge.output import Output
-from edge.pipeline import Vision, make_detector, make_eyes, make_vision
+from edge.pause import PauseWatch
+from edge.pipeline import Vision
 from edge.progress import Progress
-from edge.sinks.mqtt import Announcement
 from edge.slot import Slot
 from edge.starts import count_start, state_folder
 from edge.supervisor import Supervisor, join_all
@@ -48,8 +48,18 @@ SETUP_SECONDS = 60.0
 NAP_SECONDS = 1.0
 """A wait for the next picture of a file is longer than this only in naps, with a sign of life after each."""
 
+REST_SECONDS = 0.1
+"""How often it is looked, while the camera rests, whether it still shall."""
+
 PROBLEMS_SHOWN = 10
 """So many unreadable pictures of a folder are named at the end."""
+
+
+class _Mark(Enum):
+    """What stands between frames."""
+
+    REST = "rest"
+    """The camera rests: who is there is to be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,8 @@ class Job:
     progress: Progress
     health: Health
     pulse: Pulse
+    pause: PauseWatch
+    presence: Presence
     problems: list[MienError] = field(default_factory=list)
 
 
@@ -82,29 +94,51 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         Exception: a fault of ours, in whichever thread.
     """
     if annotate is not None:
-        _refuse_to_overwrite(config.source.spec, config.log.path, annotate)
+        refuse_to_overwrite(config.source.spec, config.log.path, annotate)
     supervisor, notifier = Supervisor(), make_notifier(environ)
     _ask_for_time(notifier, config)
     model = open_model(config.model.path, labels=config.model.labels or None, threads=config.model.threads)
     output = Output(supervisor, tuple(model.labels))
     color = annotate is not None or model.channels == 3
-    with one_thread(), supervisor.handling_signals(), open_source(config, color=color) as camera:
+    state, device = state_folder(environ), config.device.name or default_name()
+    pause = PauseWatch(open_folder(state, shared="STATE_DIRECTORY" in environ))
+    with (
+        one_thread(),
+        supervisor.handling_signals(),
+        _open_unless_paused(config, pause, color=color) as camera,
+        closing(Presence(pause.folder, device)) as presence,
+    ):
         realtime = _is_realtime(config, camera)
-        device = config.device.name or default_name()
-        start = count_start(state_folder(environ) / "starts")
-        vision = _vision_for(config, model, device, start, live=camera.live)
+        start = count_start(state / "starts")
+        vision = vision_for(config, model, device, start, live=camera.live)
         progress = Progress(sys.stderr, "frames", camera.promised)
         health = Health(
-            device=device, model=model.name, live=camera.live, queues=output.queues, outbox=output.count_unsent
+            device=device,
+            model=model.name,
+            live=camera.live,
+            queues=output.queues,
+            outbox=output.count_unsent,
+            paused=partial(_is_paused, camera),
         )
-        job = Job(camera, vision, output, supervisor, progress, health, Pulse(live=camera.live))
+        pulse = Pulse(live=camera.live)
+        job = Job(camera, vision, output, supervisor, progress, health, pulse, pause, presence)
         began = time.monotonic()
         try:
             with serving(config.metrics, health.snapshot):
-                folder, announcement = state_folder(environ), _announcement(config, device, model)
-                output.open(config, device, folder, annotate, announcement, live=camera.live, patient=not realtime)
+                output.open(
+                    config,
+                    device,
+                    state,
+                    annotate,
+                    announcement_of(config, device, model),
+                    live=camera.live,
+                    patient=not realtime,
+                    paused=partial(_is_paused, camera),
+                )
                 informed = notifying(notifier, job.pulse, supervisor, patience=camera.patience)
-                with _telling(job, config.health.every), informed:
+                attended = attending(pause, device, lambda local: output.erase(local=local), supervisor)
+                with _telling(job, config.health.every), informed, attended:
+                    _tell_doing(job)
                     (run_threads if realtime else run_in_order)(job)
         except Exception as error:
             supervisor.fail(error)
@@ -120,14 +154,15 @@ def run_in_order(job: Job) -> None:
     """Every frame of a file, here and now; nothing is skipped."""
     try:
         for frame in _frames(job):
-            _take(job, frame)
+            if frame is not None:  # a file never rests
+                _take(job, frame)
     finally:
         job.output.publish(job.vision.finish())
 
 
 def run_threads(job: Job) -> None:
     """Capture and vision in a thread each, so that vision always gets the newest frame."""
-    supervisor, slot = job.supervisor, Slot[Frame]()
+    supervisor, slot = job.supervisor, Slot[Frame | _Mark]()
     looking = supervisor.start("vision", partial(_look, job, slot))
     capturing = supervisor.start("capture", partial(_capture, job, slot))
     supervisor.wait()
@@ -135,21 +170,24 @@ def run_threads(job: Job) -> None:
     supervisor.attempt(partial(join_all, [looking], VISION_SECONDS))
     # The camera may be closed only once nobody reads from it, and a read may take as long as its limits say.
     limits = job.camera.limits
-    longest = limits.silent if job.output.frames else max(limits.opening, limits.silent)
+    settled = job.camera.delivering if isinstance(job.camera, RestingCamera) else job.output.frames > 0
+    longest = limits.silent if settled else max(limits.opening, limits.silent)
     supervisor.attempt(partial(join_all, [capturing], longest + 1.0))
     job.output.skipped += slot.replaced
 
 
-def _capture(job: Job, slot: Slot[Frame]) -> None:
+def _capture(job: Job, slot: Slot[Frame | _Mark]) -> None:
     began, newest = time.monotonic(), None
     try:
         for frame in _frames(job):
-            if job.camera.live:
+            if frame is None:
+                newest = None
+            elif job.camera.live:
                 job.output.skipped += 0 if newest is None else frame.number - newest - 1
                 newest = frame.number
             else:
                 _wait_until(job, began + frame.time)
-            slot.put(frame)
+            slot.put(_Mark.REST if frame is None else frame)
     finally:
         slot.close()
 
@@ -161,10 +199,13 @@ def _wait_until(job: Job, due: float) -> None:
             job.pulse.rest()
 
 
-def _look(job: Job, slot: Slot[Frame]) -> None:
+def _look(job: Job, slot: Slot[Frame | _Mark]) -> None:
     try:
         while not job.supervisor.stopped() and (frame := slot.take()) is not None:
-            _take(job, frame, skipped=job.output.skipped + slot.replaced)
+            if isinstance(frame, _Mark):
+                job.output.publish(job.vision.forget())
+            elif not _is_to_rest(job):
+                _take(job, frame, skipped=job.output.skipped + slot.replaced)
     finally:
         job.output.publish(job.vision.finish())
         job.supervisor.stop()
@@ -201,13 +242,16 @@ def _telling(job: Job, every: float) -> Iterator[None]:
         join_all([thread], 1.0)
 
 
-def _frames(job: Job) -> Iterator[Frame]:
-    """The camera's frames, also those after it was lost and found again.
+def _frames(job: Job) -> Iterator[Frame | None]:
+    """The camera's frames, also those after it was lost and found again, or paused; None: it has begun to rest.
 
     What a file source cannot read is noted, and what lies behind it still comes.
     """
     sought = False
     while not job.supervisor.stopped():
+        if isinstance(job.camera, RestingCamera) and job.pause.asked:
+            yield from _rest(job, job.camera)
+            continue
         try:
             frame = job.camera.read()
         except (BadDataError, InputNotFoundError) as error:
@@ -228,6 +272,38 @@ def _frames(job: Job) -> Iterator[Frame]:
         yield frame
 
 
+def _rest(job: Job, camera: RestingCamera) -> Iterator[None]:
+    """Let go of the camera for as long as a pause is asked for."""
+    camera.rest()
+    _tell_doing(job)
+    yield None
+    while job.pause.asked and not job.supervisor.stopped():
+        job.pulse.rest("paused")
+        job.supervisor.stopping.wait(REST_SECONDS)
+    if not job.supervisor.stopped():
+        job.pulse.rest("opening the camera again")
+        camera.wake()
+        job.pulse.rest()
+        _tell_doing(job)
+
+
+def _is_to_rest(job: Job) -> bool:
+    """Whether a pause is asked for; it concerns cameras alone."""
+    return job.pause.asked and isinstance(job.camera, RestingCamera)
+
+
+def _is_paused(camera: Camera) -> bool:
+    return isinstance(camera, RestingCamera) and camera.resting
+
+
+def _tell_doing(job: Job) -> None:
+    """Tell everybody who wants to know whether the camera is read."""
+    job.presence.say(FILE if not job.camera.live else RESTING if _is_paused(job.camera) else READING)
+    if job.output.mqtt is not None:
+        job.output.mqtt.tell_state()
+        job.output.mqtt.tell_health(lambda: job.health.snapshot().to_json())
+
+
 def _verdict(job: Job) -> int:
     """The exit code, or the error that ended the run."""
     supervisor, problems, unpublished = job.supervisor, job.problems, job.output.problem
@@ -246,40 +322,19 @@ def _verdict(job: Job) -> int:
     return INTERRUPTED if supervisor.signal == signal.SIGINT else 0
 
 
-class _Calendar:
-    """Date and time of a frame: of its capture where it is live, else of the run's start plus the media time."""
-
-    def __init__(self, *, live: bool) -> None:
-        self._live = live
-        self._start = datetime.now(UTC)
-
-    def __call__(self, frame: Frame) -> datetime:
-        if self._live:
-            return datetime.now(UTC) - timedelta(seconds=time.monotonic() - frame.time)
-        return self._start + timedelta(seconds=frame.time)
+def _open_unless_paused(config: Config, pause: PauseWatch, *, color: bool) -> Camera:
+    """The source of a configuration; a camera is not touched while a pause is asked for."""
+    if not is_live(config.source.spec):
+        return open_source(config, color=color)
+    shown = hide_password(config.source.spec)
+    camera = RestingCamera(shown, partial(open_source, config, color=color), limits=_limits(config.source))
+    if not pause.look():
+        camera.wake()
+    return camera
 
 
-def _vision_for(config: Config, model: Model, device: str, start: int, *, live: bool) -> Vision:
-    reporter = Reporter(
-        device=device,
-        labels=model.labels,
-        model=model.name,
-        start=start,
-        every=config.report.every,
-        now=_Calendar(live=live),
-        clock_synced=clock_is_synced,
-    )
-    return make_vision(config, model, reporter, make_detector(config), make_eyes(config))
-
-
-def _announcement(config: Config, device: str, model: Model) -> Announcement:
-    """What Home Assistant is told: of this device, or to forget it."""
-    prefix = config.homeassistant.prefix
-    if config.homeassistant.enabled:
-        topic, payload = discovery(device, config.mqtt.base, model.name, model.labels, __version__, prefix=prefix)
-    else:
-        topic, payload = removal(device, prefix=prefix)
-    return Announcement(topic, payload, birth_topic=f"{prefix}/status")
+def _limits(source: SourceConfig) -> Limits:
+    return Limits(opening=source.open_timeout, silent=source.timeout, frozen=source.frozen)
 
 
 def open_source(config: Config, *, color: bool) -> Camera:
@@ -293,7 +348,7 @@ def open_source(config: Config, *, color: bool) -> Camera:
         size=source.size,
         fps=source.fps or None,
         pixel_format=source.format,
-        limits=Limits(opening=source.open_timeout, silent=source.timeout, frozen=source.frozen),
+        limits=_limits(source),
         password=secret,
         view=View(source.rotate, source.flip, source.region),
     )
@@ -311,11 +366,3 @@ def _is_realtime(config: Config, camera: Camera) -> bool:
             f"source.pace is fast, but {camera.spec} is live and keeps its own pace; leave source.pace (--pace) out"
         )
     return camera.live or config.source.pace == "realtime"
-
-
-def _refuse_to_overwrite(spec: str, log: Path | None, out: Path) -> None:
-    if log is not None and out.resolve() == log.resolve():
-        raise UsageError(f"--annotate {out} and the log (--log, log.path) are one file; give each a name of its own")
-    source = Path(spec.removeprefix("images:"))
-    if out.exists() and source.exists() and out.samefile(source):
-        raise UsageError(f"--annotate {out} would write over the source itself; choose another name")

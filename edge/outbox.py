@@ -19,6 +19,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import NoReturn
 
+from edge.erasure import Erasure, remove_outbox
 from edge.errors import OutputError
 
 LOG = logging.getLogger(__name__)
@@ -194,6 +195,20 @@ class Outbox:
                 _shrink(database)
         except sqlite3.Error as error:
             self._fail(error)
+
+    def erase(self) -> Erasure:
+        """Remove all events with the files that hold them, and begin anew; numbers go on."""
+        self._disconnect()
+        erasure = Erasure() if self.path is None else remove_outbox(self.path)
+        self._fresh.clear()
+        self._gone.clear()
+        self._stored, self._newest_stored = 0, self._next - 1
+        if self.path is not None:
+            try:
+                self._opened()
+            except OutputError as error:  # tried again when there is an event
+                erasure.problems.append(str(error))
+        return erasure
 
     def close(self) -> None:
         """Save and close; a second time does nothing.

@@ -7,8 +7,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 
+from edge.erasure import Erasure
 from edge.errors import OutputError, UnavailableError
 from edge.events import Event
 from edge.sinks import NotStoredError, Sink
@@ -71,6 +74,7 @@ class Outlet:
         self._lost_before = 0
         self._changed = threading.Condition()
         self._waiting: deque[Event] = deque()
+        self._errand: Callable[[], None] | None = None
         self._finished = False
         self._thread = supervisor.start(sink.name, self._work)
 
@@ -93,6 +97,28 @@ class Outlet:
             self._waiting.append(event)
             self._changed.notify_all()
 
+    def erase(self, *, local: bool, timeout: float) -> Erasure:
+        """Drop what waits, and have the sink remove what it has stored; see `Sink.erase`. From any thread.
+
+        Args:
+            local: leave alone what others keep.
+            timeout: seconds after which a sink that hangs is reported instead.
+        """
+        answer: SimpleQueue[Erasure] = SimpleQueue()
+
+        def erase() -> None:
+            answer.put(self._sink.erase(local=local))
+
+        with self._changed:
+            self._waiting.clear()
+            self._errand = erase
+            self._changed.notify_all()
+        until = time.monotonic() + timeout
+        while self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            with suppress(Empty):
+                return answer.get(timeout=min(left, self._idle))
+        return Erasure(problems=[f"{self.name} has ended, or did not answer within {timeout:g} s"])
+
     def finish(self, timeout: float) -> None:
         """Bring out what waits and close the sink.
 
@@ -108,10 +134,12 @@ class Outlet:
         try:
             while not self._is_over():
                 event = self._next()
-                if event is None:
-                    self._try(self._sink.idle)
-                else:
+                if event is not None:
                     self._try(partial(self._sink.publish, event), losing=1)
+                elif errand := self._take_errand():
+                    self._try(errand)
+                else:
+                    self._try(self._sink.idle)
         finally:
             self._try(self._sink.close)
 
@@ -120,11 +148,16 @@ class Outlet:
             return self._finished and not self._waiting
 
     def _next(self) -> Event | None:
-        """The oldest event; None after a while without any."""
+        """The oldest event; None after a while without any, and where something else is to be done first."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._finished, self._idle)
+            self._changed.wait_for(lambda: self._waiting or self._errand or self._finished, self._idle)
             self._changed.notify_all()
-            return self._waiting.popleft() if self._waiting else None
+            return self._waiting.popleft() if self._waiting and not self._errand else None
+
+    def _take_errand(self) -> Callable[[], None] | None:
+        with self._changed:
+            errand, self._errand = self._errand, None
+            return errand
 
     def _try(self, action: Callable[[], None], losing: int = 0) -> None:
         try:

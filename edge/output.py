@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from edge.annotate import draw
 from edge.config import Config
+from edge.erasure import Erasure
 from edge.errors import OutputError, UnavailableError
 from edge.events import APPEARED, Event
 from edge.health import Queue
@@ -71,6 +73,7 @@ class Output:
         *,
         live: bool,
         patient: bool,
+        paused: Callable[[], bool] = lambda: False,
     ) -> None:
         """Open what the configuration names; no sink named: the terminal.
 
@@ -82,6 +85,7 @@ class Output:
             announcement: what Home Assistant is told over MQTT; None: nothing.
             live: whether the source is.
             patient: whether the source waits for slow sinks.
+            paused: whether the camera is not read, for the broker.
 
         Raises:
             MienError: something cannot be opened; what was opened before stays so until `bring_out`.
@@ -97,7 +101,7 @@ class Output:
             )
             self.outlets.append(Outlet(log, self.supervisor, patient=patient))
         if config.mqtt.url:
-            self.mqtt = open_mqtt(config.mqtt, device, folder, announcement)
+            self.mqtt = open_mqtt(config.mqtt, device, folder, announcement, paused=paused)
             self.outlets.append(Outlet(self.mqtt, self.supervisor, patient=patient))
         if not self.outlets:
             self.talks = sys.stdout.isatty()
@@ -130,6 +134,13 @@ class Output:
     def count_unsent(self) -> int | None:
         """Events that wait for the broker in its outbox; None without one."""
         return None if self.mqtt is None else self.mqtt.unsent
+
+    def erase(self, *, local: bool) -> Erasure:
+        """Have every sink remove what it has stored; see `Sink.erase`. From any thread."""
+        erasure = Erasure()
+        for outlet in self.outlets:
+            erasure.add(outlet.erase(local=local, timeout=SINK_SECONDS))
+        return erasure
 
     def bring_out(self, *, insist: bool) -> None:
         """Close recording and sinks, each in turn, whatever happens to the others.

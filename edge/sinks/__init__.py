@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from edge.erasure import Erasure
 from edge.errors import OutputError
 from edge.events import Event
 
@@ -27,6 +28,13 @@ class Sink(Protocol):
 
     def idle(self) -> None:
         """Called at least once a second while there is nothing to publish, for what has to happen in time."""
+
+    def erase(self, *, local: bool) -> Erasure:
+        """Remove what was stored, and go on as if nothing had been published before.
+
+        Args:
+            local: leave alone what others keep, such as a broker.
+        """
 
     def close(self) -> None:
         """Bring out what is held, within a bounded time; may raise what `publish` raises."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
+from edge.erasure import Erasure
 from edge.events import CHANGED, GONE, Event
 from edge.labels import UNCERTAIN
 
@@ -32,6 +33,10 @@ class Console:
 
     def idle(self) -> None:
         """Nothing waits: every line is flushed."""
+
+    def erase(self, *, local: bool) -> Erasure:
+        """Nothing is stored here."""
+        return Erasure()
 
     def close(self) -> None:
         """Nothing is held; the stream is the caller's."""

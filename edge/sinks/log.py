@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.device import clock_is_synced
+from edge.erasure import Erasure, erase_log
 from edge.errors import OutputError
 from edge.events import Event
 from edge.rotation import LONGEST_LINE, begin, expire, numbered, real_path, shift
@@ -124,6 +125,15 @@ class JsonLinesLog:
                 self._grow_old()
             except OSError as error:
                 raise self._not_stored(error, getattr(error, "events", 0)) from None
+
+    def erase(self, *, local: bool) -> Erasure:
+        """Remove the file and all old ones, and begin anew."""
+        erasure = erase_log(self._place)
+        self._unsynced, self._whole = 0, None
+        # Also where that fails the next event begins it.
+        with contextlib.suppress(OSError):
+            self._find()
+        return erasure
 
     def close(self) -> None:
         """Sync and close; a second time does nothing."""

@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 
 from edge.config import MqttConfig
+from edge.erasure import Erasure
 from edge.errors import OutputError, UnavailableError
 from edge.events import Event
 from edge.outbox import Outbox, Waiting
@@ -56,6 +57,12 @@ BIRTH_PAUSE = 5.0
 """Seconds for which further birth messages of Home Assistant are not heard, and within which one is answered, not by
 all devices at once."""
 
+ERASE_SECONDS = 10.0
+"""How long erasing may take in all, the broker's answer included."""
+
+ERASED = ""
+"""Stands for an event that was erased on its way."""
+
 STATUS, STATE, HEALTH, DISCOVERY = "status", "state", "health", "discovery"
 
 
@@ -93,7 +100,14 @@ class _Document:
     rests_until: float = 0.0
 
 
-def open_mqtt(config: MqttConfig, device: str, folder: Path, announcement: Announcement | None = None) -> MqttSink:
+def open_mqtt(
+    config: MqttConfig,
+    device: str,
+    folder: Path,
+    announcement: Announcement | None = None,
+    *,
+    paused: Callable[[], bool] = lambda: False,
+) -> MqttSink:
     """Make the sink that a configuration with an `mqtt.url` describes; the password is read from its file here.
 
     Args:
@@ -101,6 +115,7 @@ def open_mqtt(config: MqttConfig, device: str, folder: Path, announcement: Annou
         device: the device's name.
         folder: where the outbox lies.
         announcement: for Home Assistant; None: it is told nothing.
+        paused: see `MqttSink`.
 
     Raises:
         ConfigError, InputNotFoundError, BadDataError: password or certificates cannot be had; the key is named.
@@ -108,7 +123,7 @@ def open_mqtt(config: MqttConfig, device: str, folder: Path, announcement: Annou
     """
     access = open_access(config, config.client_id or f"mien-{device}")
     outbox = Outbox(folder / f"outbox-{device}.sqlite", max_bytes=config.outbox_bytes, max_age=config.outbox_age)
-    return MqttSink(access, outbox, device=device, base=config.base, announcement=announcement)
+    return MqttSink(access, outbox, device=device, base=config.base, announcement=announcement, paused=paused)
 
 
 class MqttSink:
@@ -132,6 +147,7 @@ class MqttSink:
         device: str,
         base: str = "mien",
         announcement: Announcement | None = None,
+        paused: Callable[[], bool] = lambda: False,
     ) -> None:
         """Begin to connect; an absent broker is no error.
 
@@ -141,6 +157,7 @@ class MqttSink:
             device: the device's name.
             base: what the topics begin with.
             announcement: for Home Assistant; None: it is told nothing.
+            paused: whether the camera is not read; `tell_state` tells of a change. Called in this sink's thread.
         """
         self.rejected = 0
         self._access = access
@@ -165,7 +182,7 @@ class MqttSink:
         self._save_after = 0.0
         self._fault: Exception | None = None
         self._keep_document(STATUS, lambda: "online", qos=1)
-        self._keep_document(STATE, lambda: state_json(self._device, self._faces, self._last), qos=1)
+        self._keep_document(STATE, lambda: state_json(self._device, self._faces, self._last, paused=paused()), qos=1)
         self._birth_topic = ""
         self._birth_heard = -BIRTH_PAUSE
         if announcement is not None:
@@ -194,6 +211,29 @@ class MqttSink:
     def tell_health(self, make: Callable[[], str]) -> None:
         """Publish how we are, retained, now and after every reconnection; `make` is called in this sink's thread."""
         self._inbox.put(partial(self._keep_document, HEALTH, make, qos=0))
+
+    def tell_state(self) -> None:
+        """Publish the state again: a pause has begun or ended."""
+        self._inbox.put(partial(self._make_due, STATE))
+
+    def erase(self, *, local: bool) -> Erasure:
+        """Empty the outbox and, unless `local`, have the broker retain a state without faces or a time."""
+        self.idle()
+        erasure, until = Erasure(), monotonic() + ERASE_SECONDS
+        done = threading.Event()
+        self._inbox.put(partial(self._erase, erasure, done, local))
+        self._wait(done.is_set, ERASE_SECONDS)
+        if not done.is_set():
+            erasure.problems.append(f"the outbox {self._outbox.path} could not be erased in time")
+        elif not local:
+            self._wait(lambda: not self._connected or self._has_told(STATE), until - monotonic())
+            if self._has_told(STATE):
+                erasure.removed.append((f"{self._topic}/{STATE} on the broker at {self._address}", 0))
+            else:
+                erasure.notes.append(
+                    f"the broker at {self._address} does not answer; it is told to forget when it does"
+                )
+        return erasure
 
     def idle(self) -> None:
         """Raise where this sink's thread has died; what has to happen in time happens there."""
@@ -359,6 +399,23 @@ class MqttSink:
         self._faces, self._last = fold(self._faces, event), event
         self._documents[STATE].due = True
 
+    def _make_due(self, name: str) -> None:
+        self._documents[name].due = True
+
+    def _has_told(self, name: str) -> bool:
+        """Whether the broker has acknowledged a document as it is now."""
+        return self._connected and not self._documents[name].due and name not in list(self._in_flight.values())
+
+    def _erase(self, erasure: Erasure, done: threading.Event, local: bool) -> None:
+        # What is on its way keeps its place until the broker has answered.
+        self._in_flight = {mid: what if isinstance(what, str) else ERASED for mid, what in self._in_flight.items()}
+        self._ready.clear()
+        erasure.add(self._outbox.erase())
+        if not local:
+            self._faces, self._last = {}, None
+            self._documents[STATE].due = True
+        done.set()
+
     def _announce_again(self) -> None:
         document = self._documents[DISCOVERY]
         document.due = True
@@ -455,7 +512,7 @@ class MqttSink:
         what = self._in_flight.pop(mid, None)
         if isinstance(what, Waiting):
             self._outbox.forget(what.number)
-        if not failure or what is None:
+        if not failure or not what:
             return
         name = "event" if isinstance(what, Waiting) else what
         self._tell(f"the broker at {self._address} does not take {self._topic}/{name} ({failure})")
