@@ -82,8 +82,14 @@ def not_here(found: str, advice: str = "") -> Finding:
 
 
 def told(error: Exception, advice: str) -> Finding:
-    """A fault in the words of one of Mien's errors, which say behind a semicolon what to do; else `advice` does."""
-    found, _, says = str(error).partition("; ")
+    """A fault in the words of one of Mien's errors, which say what to do behind these words or behind a semicolon.
+
+    Args:
+        error: the error.
+        advice: what to do where it does not say.
+    """
+    mends = ". To mend it, "
+    found, _, says = str(error).partition(mends if mends in str(error) else "; ")
     return fault(found, says or advice)
 
 

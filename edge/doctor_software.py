@@ -99,8 +99,7 @@ def check_interpreter(subject: Subject) -> Finding:
     try:
         made = make_interpreter(read_model_file(SHIPPED).flatbuffer)
     except UnavailableError as error:
-        found, _, advice = str(error).partition(". To mend it, ")
-        return fault(found, advice or f"{_pip(subject)} install ai-edge-litert")
+        return told(error, f"{_pip(subject)} install ai-edge-litert")
     package = next(name for name, module in MODULES.items() if type(made).__module__.startswith(module.split(".")[0]))
     return ok(f"{package} {version_of(package)}")
 

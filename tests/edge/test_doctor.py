@@ -8,7 +8,7 @@ import pytest
 from edge import doctor
 from edge.doctor import CHECKS, Check, examine, prepare, to_dict
 from edge.doctor_finding import FAULT, NOT_HERE, OK, WARNING, Finding, fault, ok, together, warning
-from edge.errors import BadDataError
+from edge.errors import BadDataError, UnavailableError
 
 NOW = "2026-11-21T03:00:00.123Z"
 
@@ -104,6 +104,7 @@ def test_a_process_that_cannot_even_be_killed_hangs_nobody(checks, make_subject,
     [
         (BadDataError("x.xml: not a cascade; leave it empty"), "x.xml: not a cascade", "leave it empty"),
         (BadDataError("x.xml: not a cascade"), "x.xml: not a cascade", "as the check has it"),
+        (UnavailableError("none: a; b. To mend it, install a"), "none: a; b", "install a"),
         (ModuleNotFoundError("no paho", name="paho"), "paho is not installed in ", "install Mien anew"),
         (KeyError("scores"), "the check itself failed (KeyError: 'scores')", "as the check has it"),
     ],
