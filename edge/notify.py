@@ -130,10 +130,10 @@ class Pulse:
             return None
         return self._clock() - min(self._captured, self._passed)
 
-    def status(self, rate: float) -> str:
-        """One line for `systemctl status`, at so many frames a second."""
+    def status(self, rate: float | None = None) -> str:
+        """One line for `systemctl status`, at so many frames a second where that is known yet."""
         faces = f"{self._faces} face{'' if self._faces == 1 else 's'}"
-        return self._resting or f"{rate:.1f} frames/s, {faces}"
+        return self._resting or ("looking" if rate is None else f"{rate:.1f} frames/s, {faces}")
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def _report(notifier: Notifier, pulse: Pulse, over: threading.Event, patience: f
     while pulse.age() is None:
         if over.wait(READY_SECONDS):
             return
-    notifier.tell("READY=1", f"STATUS={pulse.status(0.0)}")
+    notifier.tell("READY=1", f"STATUS={pulse.status()}")
     every = notifier.watchdog / 2 if notifier.watchdog else STATUS_SECONDS
     seen, began = pulse.frames, time.monotonic()
     while not over.wait(every):
