@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge import __version__, cli_bench, cli_classify, cli_doctor, cli_fleet, cli_log
+from edge import __version__, cli_bench, cli_classify, cli_doctor, cli_erase, cli_fleet, cli_log, cli_pause
 from edge.commandline import Parser, guarded, labels_argument, log_to_stderr
 from edge.errors import LabelsError, UsageError
 
@@ -20,6 +20,7 @@ examples:
   mien log events.jsonl --follow                      what is logged, as it happens
   mien fleet --mqtt mqtt://broker                     every device on that broker
   mien doctor                                         what is wrong here, and what to do
+  mien pause --for 2h                                 stop looking at once; mien resume ends it
 
 'mien COMMAND --help' explains a command. Pictures stay on this machine; only events leave it, and only where you say.
 """
@@ -65,6 +66,8 @@ def make_parser() -> Parser:
     cli_classify.add_command(commands)
     cli_log.add_command(commands)
     cli_fleet.add_command(commands)
+    cli_pause.add_commands(commands)
+    cli_erase.add_command(commands)
     cli_doctor.add_command(commands)
     cli_bench.add_command(commands)
     _add_demo(commands)

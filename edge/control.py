@@ -35,6 +35,8 @@ READING, RESTING, FILE = "reading", "resting", "file"
 """What a daemon does: reads its camera, does not (it is paused), or works through a file."""
 
 _RUNNING = "running-"
+_WORD = 16
+"""Bytes of the file that says what a daemon does."""
 
 
 def find_states(environ: Mapping[str, str], given: Path | None = None) -> list[Path]:
@@ -172,6 +174,7 @@ class Presence:
         except OSError as error:
             raise refused(folder, error) from None
         try:
+            self.say("")
             _lock(self._handle, fcntl.LOCK_SH, path)
         except OutputError:
             os.close(self._handle)
@@ -180,8 +183,8 @@ class Presence:
     def say(self, doing: str) -> None:
         """Tell what the daemon does: `READING`, `RESTING` or `FILE`."""
         with suppress(OSError):  # a full disk
-            os.ftruncate(self._handle, 0)
-            os.pwrite(self._handle, doing.encode(), 0)
+            # In one piece: whoever reads meanwhile sees the old word or the new one.
+            os.pwrite(self._handle, doing.ljust(_WORD).encode(), 0)
 
     def close(self) -> None:
         """The daemon ends."""
@@ -190,7 +193,7 @@ class Presence:
 
 
 def running(folder: Path) -> dict[str, str]:
-    """The daemons that run at this moment, by device, and what each does; nobody where the folder cannot be read."""
+    """The daemons that run at this moment, by device, and what each does, empty where it has only begun."""
     found: dict[str, str] = {}
     try:
         paths = sorted(folder.glob(f"{_RUNNING}*"))
@@ -204,7 +207,7 @@ def running(folder: Path) -> dict[str, str]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            found[path.name.removeprefix(_RUNNING)] = os.pread(handle, 64, 0).decode(errors="replace")
+            found[path.name.removeprefix(_RUNNING)] = os.pread(handle, _WORD, 0).decode(errors="replace").strip()
         finally:
             os.close(handle)
     return found

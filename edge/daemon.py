@@ -105,8 +105,8 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
     with (
         one_thread(),
         supervisor.handling_signals(),
-        _open_unless_paused(config, pause, color=color) as camera,
         closing(Presence(pause.folder, device)) as presence,
+        _open_unless_paused(config, pause, presence, color=color) as camera,
     ):
         realtime = _is_realtime(config, camera)
         start = count_start(state / "starts")
@@ -322,14 +322,17 @@ def _verdict(job: Job) -> int:
     return INTERRUPTED if supervisor.signal == signal.SIGINT else 0
 
 
-def _open_unless_paused(config: Config, pause: PauseWatch, *, color: bool) -> Camera:
+def _open_unless_paused(config: Config, pause: PauseWatch, presence: Presence, *, color: bool) -> Camera:
     """The source of a configuration; a camera is not touched while a pause is asked for."""
     if not is_live(config.source.spec):
+        presence.say(FILE)
         return open_source(config, color=color)
     shown = hide_password(config.source.spec)
     camera = RestingCamera(shown, partial(open_source, config, color=color), limits=_limits(config.source))
-    if not pause.look():
+    presence.say(RESTING if pause.look() else READING)
+    if not pause.asked:
         camera.wake()
+        pause.look()  # somebody may have asked while it took its time to open
     return camera
 
 

@@ -98,7 +98,7 @@ def test_a_daemon_that_was_killed_does_not_run(folder):
     code += "; p.say(READING); print(running(pathlib.Path(sys.argv[1]))); sys.stdout.flush(); os.kill(os.getpid(), 9)"
     done = subprocess.run([sys.executable, "-c", code, folder], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert done.stdout == "{'kitchen': 'reading'}\n"
-    assert (folder / "running-kitchen").read_text() == "reading"
+    assert (folder / "running-kitchen").read_text().strip() == "reading"
     assert running(folder) == {}
 
 
