@@ -17,8 +17,8 @@ help:  ## say what there is
 demo: $(VENV)/.base  ## read the expressions on the sample photos and on a video made from them
 	$(BIN)/mien demo --out $(OUT)
 
-test: $(VENV)/.dev  ## run the tests; mosquitto is installed through apt where it is missing and that is allowed
-	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || sh .ci/install-mosquitto
+test: $(VENV)/.dev  ## run the tests; mosquitto and systemd-analyze are installed through apt where that is allowed
+	@sh .ci/install-for-tests
 	$(BIN)/python -m pytest
 
 test-system: $(VENV)/.dev  ## what takes an hour: a hundred faults on the way to a broker, installing in emulated systems
