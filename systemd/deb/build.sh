@@ -57,8 +57,9 @@ Description: reads facial expressions on a Raspberry Pi
  .
  Its settings are in /etc/mien/mien.toml; "mien doctor" says whether all is well.
 CONTROL
+# Uncompressed: wheels are compressed already.
 mkdir -p "$target"
 deb=$target/mien_${version}_$architecture.deb
-dpkg-deb --root-owner-group -Zxz -z0 --build "$root" "$deb.part" >/dev/null
+dpkg-deb --root-owner-group -Znone --build "$root" "$deb.part" >/dev/null
 mv "$deb.part" "$deb"
 echo "$deb: $(du -h "$deb" | cut -f 1), install it with: sudo apt install ./$(basename "$deb")"
