@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,6 +24,7 @@ from edge.credentials import hide_password, read_secret
 from edge.device import default_name
 from edge.errors import BadDataError, CameraSoughtError, ConfigError, InputNotFoundError, MienError
 from edge.frame import Frame
+from edge.gpio import panel
 from edge.health import Health
 from edge.metrics import serving
 from edge.model import open_model
@@ -63,6 +64,19 @@ class _Mark(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Signs:
+    """What shows people on this machine whether the camera is read."""
+
+    presence: Presence
+    light: Callable[[bool], None]
+
+    def show(self, doing: str) -> None:
+        """Show one of `READING`, `RESTING` and `FILE`."""
+        self.light(doing == READING)
+        self.presence.say(doing)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One run. `progress` is told of a file source alone, `problems` are what it could not read."""
 
@@ -74,7 +88,7 @@ class Job:
     health: Health
     pulse: Pulse
     pause: PauseWatch
-    presence: Presence
+    signs: Signs
     problems: list[MienError] = field(default_factory=list)
 
 
@@ -105,8 +119,9 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
     with (
         one_thread(),
         supervisor.handling_signals(),
+        panel(config.gpio, pause.folder) as light,
         closing(Presence(pause.folder, device)) as presence,
-        _open_unless_paused(config, pause, presence, color=color) as camera,
+        _open_unless_paused(config, pause, signs := Signs(presence, light), color=color) as camera,
     ):
         realtime = _is_realtime(config, camera)
         start = count_start(state / "starts")
@@ -121,7 +136,7 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
             paused=partial(_is_paused, camera),
         )
         pulse = Pulse(live=camera.live)
-        job = Job(camera, vision, output, supervisor, progress, health, pulse, pause, presence)
+        job = Job(camera, vision, output, supervisor, progress, health, pulse, pause, signs)
         began = time.monotonic()
         try:
             with serving(config.metrics, health.snapshot):
@@ -135,10 +150,9 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
                     patient=not realtime,
                     paused=partial(_is_paused, camera),
                 )
-                informed = notifying(notifier, job.pulse, supervisor, patience=camera.patience)
+                informed = notifying(notifier, job.pulse, supervisor, patience=lambda: camera.patience)
                 attended = attending(pause, device, lambda local: output.erase(local=local), supervisor)
                 with _telling(job, config.health.every), informed, attended:
-                    _tell_doing(job)
                     (run_threads if realtime else run_in_order)(job)
         except Exception as error:
             supervisor.fail(error)
@@ -275,16 +289,18 @@ def _frames(job: Job) -> Iterator[Frame | None]:
 def _rest(job: Job, camera: RestingCamera) -> Iterator[None]:
     """Let go of the camera for as long as a pause is asked for."""
     camera.rest()
-    _tell_doing(job)
+    job.signs.show(RESTING)
+    _tell_broker(job)
     yield None
     while job.pause.asked and not job.supervisor.stopped():
         job.pulse.rest("paused")
         job.supervisor.stopping.wait(REST_SECONDS)
     if not job.supervisor.stopped():
         job.pulse.rest("opening the camera again")
+        job.signs.show(READING)
         camera.wake()
         job.pulse.rest()
-        _tell_doing(job)
+        _tell_broker(job)
 
 
 def _is_to_rest(job: Job) -> bool:
@@ -296,9 +312,8 @@ def _is_paused(camera: Camera) -> bool:
     return isinstance(camera, RestingCamera) and camera.resting
 
 
-def _tell_doing(job: Job) -> None:
-    """Tell everybody who wants to know whether the camera is read."""
-    job.presence.say(FILE if not job.camera.live else RESTING if _is_paused(job.camera) else READING)
+def _tell_broker(job: Job) -> None:
+    """Tell the broker that a pause has begun or ended."""
     if job.output.mqtt is not None:
         job.output.mqtt.tell_state()
         job.output.mqtt.tell_health(lambda: job.health.snapshot().to_json())
@@ -322,14 +337,14 @@ def _verdict(job: Job) -> int:
     return INTERRUPTED if supervisor.signal == signal.SIGINT else 0
 
 
-def _open_unless_paused(config: Config, pause: PauseWatch, presence: Presence, *, color: bool) -> Camera:
+def _open_unless_paused(config: Config, pause: PauseWatch, signs: Signs, *, color: bool) -> Camera:
     """The source of a configuration; a camera is not touched while a pause is asked for."""
     if not is_live(config.source.spec):
-        presence.say(FILE)
+        signs.show(FILE)
         return open_source(config, color=color)
     shown = hide_password(config.source.spec)
     camera = RestingCamera(shown, partial(open_source, config, color=color), limits=_limits(config.source))
-    presence.say(RESTING if pause.look() else READING)
+    signs.show(RESTING if pause.look() else READING)
     if not pause.asked:
         camera.wake()
         pause.look()  # somebody may have asked while it took its time to open

@@ -137,14 +137,16 @@ class Pulse:
 
 
 @contextmanager
-def notifying(notifier: Notifier, pulse: Pulse, supervisor: Supervisor, *, patience: float) -> Iterator[None]:
+def notifying(
+    notifier: Notifier, pulse: Pulse, supervisor: Supervisor, *, patience: Callable[[], float]
+) -> Iterator[None]:
     """Keep systemd informed: ready once the first frame went through vision, alive while frames do, stopping behind.
 
     Args:
         notifier: the way there; without an address nothing is done.
         pulse: asked for progress.
         supervisor: of the thread that talks.
-        patience: seconds without a frame that the camera itself allows before it ends the run in good order.
+        patience: seconds without a frame that the camera allows, just then, before it ends the run by itself.
     """
     if notifier.address is None:
         yield
@@ -159,7 +161,7 @@ def notifying(notifier: Notifier, pulse: Pulse, supervisor: Supervisor, *, patie
         supervisor.attempt(lambda: join_all([thread], 2 * SEND_SECONDS))
 
 
-def _report(notifier: Notifier, pulse: Pulse, over: threading.Event, patience: float) -> None:
+def _report(notifier: Notifier, pulse: Pulse, over: threading.Event, patience: Callable[[], float]) -> None:
     while pulse.age() is None:
         if over.wait(READY_SECONDS):
             return
@@ -170,7 +172,7 @@ def _report(notifier: Notifier, pulse: Pulse, over: threading.Event, patience: f
         frames, now = pulse.frames, time.monotonic()
         rate, seen, began = (frames - seen) / (now - began), frames, now
         age = pulse.age() or 0.0
-        alive = age <= max(every, patience)
+        alive = age <= max(every, patience())
         feed = ["WATCHDOG=1"] if alive and notifier.watchdog else []
         status = pulse.status(rate) if alive else f"nothing seen for {age:.0f} s"
         notifier.tell(*feed, f"STATUS={status}")

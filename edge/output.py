@@ -150,6 +150,8 @@ class Output:
         """
         if self.recording is not None:
             self.supervisor.attempt(self.recording.close)
+        if self.mqtt is not None and (self.supervisor.signal is not None or self.supervisor.failure is not None):
+            self.mqtt.hurry()
         if self.mqtt is not None and insist:
             self.problem = _await_broker(self.mqtt, max(0.0, self.opened + CONNECT_SECONDS - time.monotonic()))
         for outlet in self.outlets:

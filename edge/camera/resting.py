@@ -35,8 +35,10 @@ class RestingCamera(Camera):
 
     @property
     def patience(self) -> float:
-        """The camera's own."""
-        return self.limits.silent if self._camera is None else self._camera.patience
+        """The camera's own; before its first frame the time that opening and that frame may take."""
+        if self._camera is None or not self.delivering:
+            return 2 * self.limits.opening
+        return self._camera.patience
 
     def wake(self) -> None:
         """Open the camera, unless it is open; raises what opening raises."""

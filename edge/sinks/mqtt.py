@@ -57,6 +57,10 @@ BIRTH_PAUSE = 5.0
 """Seconds for which further birth messages of Home Assistant are not heard, and within which one is answered, not by
 all devices at once."""
 
+CLOSE_SECONDS, HURRIED_SECONDS = 5.0, 1.0
+"""How long the end may wait for the broker's answers, and how long where somebody waits for the end itself. Two more
+waits of up to a second follow."""
+
 ERASE_SECONDS = 10.0
 """How long erasing may take in all, the broker's answer included."""
 
@@ -160,6 +164,7 @@ class MqttSink:
             paused: whether the camera is not read; `tell_state` tells of a change. Called in this sink's thread.
         """
         self.rejected = 0
+        self._patience = CLOSE_SECONDS
         self._access = access
         self._outbox = outbox
         self._device = device
@@ -266,8 +271,15 @@ class MqttSink:
             raise UnavailableError(self._problem)
         return self._connected
 
-    def close(self, timeout: float = 5.0) -> None:
+    def hurry(self) -> None:
+        """Have the end wait no longer than `HURRIED_SECONDS`; what is not out by then waits in the outbox."""
+        self._patience = HURRIED_SECONDS
+
+    def close(self, timeout: float | None = None) -> None:
         """Bring out what is queued, say `offline`, disconnect and save the rest, within about `timeout` seconds.
+
+        Args:
+            timeout: None: `CLOSE_SECONDS`, or less after `hurry`.
 
         Raises:
             UnavailableError: the broker refuses us, or events did not reach it.
@@ -275,6 +287,7 @@ class MqttSink:
         """
         if self._closing:
             return
+        timeout = self._patience if timeout is None else timeout
         deadline = monotonic() + timeout
         settled = threading.Event()
         # In line behind every event that was published, so that "nothing waits" is no longer a guess after it.

@@ -584,6 +584,23 @@ def test_log_and_broker_get_the_same_events(realtime, mosquitto, listen, tmp_pat
     assert listener.payloads("mien/kitchen/status") == ["online", "offline"]
 
 
+@pytest.mark.broker
+def test_a_stop_takes_less_than_five_seconds_though_the_broker_hangs(mosquitto, listen, settings, tmp_path):
+    broker, log = mosquitto(), tmp_path / "events"
+    listener = listen(broker.port, "mien/kitchen/status")
+    options = ["--log", log, "--mqtt", f"mqtt://127.0.0.1:{broker.port}"]
+    with start(settings, "--source", f"synthetic:{SCENE},seconds=0,realtime=1", *options) as process:
+        wait_for_an_event(log, process)
+        listener.wait_for(lambda: "online" in listener.payloads("mien/kitchen/status"))
+        broker.freeze()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+        said = process.stderr.read()
+    broker.thaw()
+    assert "for the next start" in said
+    assert types(log)[-1] == "gone"
+
+
 # Health
 
 

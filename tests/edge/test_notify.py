@@ -108,7 +108,7 @@ def test_without_systemd_nobody_is_told_and_nothing_runs(monkeypatch):
     notifier, supervisor = make_notifier({}), Supervisor()
     notifier.tell("READY=1")
     before = threading.active_count()
-    with notifying(notifier, Pulse(live=True), supervisor, patience=1.0):
+    with notifying(notifier, Pulse(live=True), supervisor, patience=lambda: 1.0):
         assert threading.active_count() == before
     assert notifier == Notifier(None, None)
 
@@ -320,7 +320,7 @@ def test_a_hang_starves_the_watchdog(who, what, run, systemd, monkeypatch):
 def test_a_network_camera_that_is_sought_is_alive_for_as_long_as_the_daemon_seeks_it(systemd, clock, tmp_path):
     pulse, supervisor = Pulse(live=True, clock=clock), Supervisor()
     notifier = Notifier(systemd.name, 0.04)
-    with notifying(notifier, pulse, supervisor, patience=RECONNECT.within):
+    with notifying(notifier, pulse, supervisor, patience=lambda: RECONNECT.within):
         pulse.captured(clock.now)
         pulse.passed(faces=0)
         systemd.wait_for("READY=1")

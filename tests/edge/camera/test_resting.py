@@ -54,9 +54,9 @@ def test_nothing_is_touched_until_somebody_looks(camera, opened):
     resting = camera()
     assert (resting.live, resting.resting, resting.delivering, opened) == (True, True, False, [])
     resting.wake()
-    assert (resting.resting, resting.delivering, resting.patience) == (False, False, 0.7)
+    assert (resting.resting, resting.delivering, resting.patience) == (False, False, 2 * resting.limits.opening)
     assert resting.read().number == 1
-    assert resting.delivering
+    assert (resting.delivering, resting.patience) == (True, 0.7)
     assert len(opened) == 1
 
 
