@@ -24,6 +24,8 @@ TRAINER = [
     "scipy>=1.10",
     *FLEET,
 ]
+# From 2 on through lgpio, the way that today's kernels have.
+GPIO = ["gpiozero>=2", "lgpio>=0.2"]
 # From 0.20 on its server can be ended.
 METRICS = ["prometheus-client>=0.20"]
 # The linters are held to a series, so that a release of theirs turns no gate red by itself.
@@ -31,6 +33,7 @@ DEV = [
     *METRICS,
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "gpiozero>=2",
     "hypothesis>=6.100",
     "ruff>=0.17,<0.18",
     "mypy>=2.4,<2.5",
@@ -60,6 +63,7 @@ setup(
         "tflite-runtime": TFLITE_RUNTIME,
         "metrics": METRICS,
         "fleet": FLEET,
+        "gpio": GPIO,
         "trainer": TRAINER,
         "dev": DEV,
     },

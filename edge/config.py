@@ -150,6 +150,14 @@ class HomeAssistantConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GpioConfig:
+    """A button that pauses and resumes, and a light that shows when the camera is read. Pin 0: there is none."""
+
+    button: Annotated[int, rules.whole(0, 27)] = 0
+    led: Annotated[int, rules.whole(0, 27)] = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that can be set, checked."""
 
@@ -164,6 +172,7 @@ class Config:
     health: HealthConfig = HealthConfig()
     metrics: MetricsConfig = MetricsConfig()
     homeassistant: HomeAssistantConfig = HomeAssistantConfig()
+    gpio: GpioConfig = GpioConfig()
 
 
 _SECTIONS: dict[str, type[Any]] = get_type_hints(Config)
