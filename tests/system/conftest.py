@@ -132,11 +132,10 @@ class System:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "system" in metafunc.fixturenames:
-        marker = metafunc.definition.get_closest_marker("parametrize")
-        if marker is None or "kind" not in marker.args[0]:
-            names = [f"{release}-{architecture}" for architecture in ("amd64", "arm64") for release in ALSO]
-            metafunc.parametrize("kind", names, scope="session")
+    chosen = any("kind" in marker.args[0] for marker in metafunc.definition.iter_markers("parametrize"))
+    if "system" in metafunc.fixturenames and not chosen:
+        names = [f"{release}-{architecture}" for architecture in ("amd64", "arm64") for release in ALSO]
+        metafunc.parametrize("kind", names, scope="session")
 
 
 @pytest.fixture(scope="session")
