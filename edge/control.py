@@ -169,11 +169,15 @@ class Presence:
     def __init__(self, folder: Path, device: str) -> None:
         path = folder / f"{_RUNNING}{device}"
         try:
+            if not os.access(path, os.W_OK):  # another user's, from before
+                path.unlink(missing_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._handle = os.open(path, flags, 0o644)
         except OSError as error:
             raise refused(folder, error) from None
         try:
+            with suppress(OSError):
+                os.fchmod(self._handle, 0o644)  # whatever the umask: the folder alone says who may read
             self.say("")
             _lock(self._handle, fcntl.LOCK_SH, path)
         except OutputError:
@@ -202,6 +206,9 @@ def running(folder: Path) -> dict[str, str]:
     for path in paths:
         try:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except PermissionError:  # whoever it is of may run
+            found[path.name.removeprefix(_RUNNING)] = ""
+            continue
         except OSError:
             continue
         try:

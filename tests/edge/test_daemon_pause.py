@@ -538,3 +538,69 @@ def test_annotated_files_go_only_where_they_are_named_and_mien_has_written_them(
     assert mien("erase", "--yes", "--annotated", shown) == 0
     assert list(shown.iterdir()) == []
     assert mien("erase", "--yes", "--annotated", tmp_path / "nowhere.mp4") == 66
+
+
+# A service and the people of its group
+
+SERVICE, PERSON, STRANGER, GROUP = 61_001, 61_002, 61_003, 61_001
+
+
+# All is imported first: Python itself may lie where only root can read it.
+BECOME = """
+import os, sys
+import edge.cli, edge.daemon, edge.erase, edge.fleet_watch, edge.interpreter, edge.rotation, encodings.idna
+user, *groups = map(int, sys.argv.pop(1).split(","))
+os.setgroups(groups), os.setgid(groups[0]), os.setuid(user), os.umask(0o077)
+sys.exit(edge.cli.main())
+"""
+
+
+def as_user(user: int, groups: list[int], *arguments: object, **environ: str) -> subprocess.Popen[str]:
+    """A command of this user, without any right of root's."""
+    who = ",".join(map(str, [user, *groups]))
+    return subprocess.Popen(
+        [sys.executable, "-c", BECOME, who, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become others")
+def test_people_of_the_services_group_pause_it_without_root_and_others_do_not(tmp_path, wait_until):
+    state, log = tmp_path / "service", tmp_path / "service/log"
+    state.mkdir(mode=0o750)
+    os.chown(state, SERVICE, GROUP)
+    for folder in [*tmp_path.parents][:2]:
+        folder.chmod(0o755)
+    tmp_path.chmod(0o755)
+    options = ("--source", CAMERA, "--log", log)
+    with as_user(SERVICE, [GROUP], "run", *options, STATE_DIRECTORY=str(state)) as daemon:
+        try:
+            wait_until(is_seen(log))
+
+            def asked(user: int, groups: list[int], *arguments: str) -> tuple[int, str]:
+                process = as_user(user, groups, *arguments, "--state", str(state))
+                said, complained = process.communicate(timeout=60)
+                return process.returncode, said + complained
+
+            code, said = asked(STRANGER, [STRANGER], "pause")
+            assert code == 73
+            assert "sudo usermod -aG mien" in said
+            assert running(state / "control") == {"kitchen": "reading"}
+            assert asked(PERSON, [PERSON, GROUP], "pause")[0] == 0
+            assert running(state / "control") == {"kitchen": "resting"}
+            wait_until(lambda: types(log)[-1] == "gone")
+            code, said = asked(PERSON, [PERSON, GROUP], "erase", "--yes")
+            assert (code, f"removed {log}, " in said) == (0, True), said
+            assert log.read_bytes() == b""
+            assert asked(PERSON, [PERSON, GROUP], "pause", "--for", "1s")[0] == 0
+            wait_until(is_seen(log))
+            assert asked(SERVICE, [GROUP], "pause")[0] == 0
+            assert asked(PERSON, [PERSON, GROUP], "resume")[0] == 0
+            wait_until(is_seen(log))
+        finally:
+            daemon.terminate()
+    assert daemon.returncode == 0
