@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edge.control import find_states
 from edge.doctor_broker import hidden_secret
 from edge.doctor_finding import Finding, Subject, fault, ok, told, warning
 from edge.doctor_network import reach
 from edge.doctor_processes import find_daemons, find_holders, is_daemon
 from edge.errors import MienError
+from edge.pause import is_paused
 
 QUERY_CAPABILITIES = 0x80685600
 """Linux's VIDIOC_QUERYCAP; it disturbs nobody who uses the camera."""
@@ -133,10 +135,14 @@ def _check_stream(subject: Subject, spec: str) -> Finding:
 
 def _take_picture(subject: Subject) -> Finding:
     """Open the source as the daemon would, and take the first picture."""
+    from edge.camera import is_live
     from edge.daemon import open_source
 
+    paused = any(is_paused(state / "control") for state in find_states(subject.environ))
     began = time.monotonic()
     try:
+        if paused and is_live(subject.config.source.spec):
+            return warning("paused: nobody may look now", "end it with 'mien resume', and run this again")
         with open_source(subject.config, color=False) as camera:
             frame = camera.read()
             spec = camera.spec

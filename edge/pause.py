@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -132,6 +133,14 @@ def read_pause(folder: Path) -> Pause | None:
     if not (_is_seconds(lasts) and _is_seconds(ends)) or not 0 <= lasts <= LONGEST:
         return Pause()
     return Pause(lasts, ends, until if _is_seconds(until) else None)
+
+
+def is_paused(folder: Path, *, clocks: Clocks = CLOCKS) -> bool:
+    """Whether a pause is asked for now, as far as this user may see; changes nothing."""
+    if not os.access(folder, os.X_OK):
+        return False
+    asked = read_pause(folder)
+    return asked is not None and asked.since_start(clocks.uptime()).left(clocks.uptime(), clocks.now()) > 0
 
 
 class PauseWatch:

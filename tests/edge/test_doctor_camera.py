@@ -11,11 +11,13 @@ import pytest
 
 import edge
 from edge import doctor_camera
+from edge.control import open_folder
 from edge.doctor_apart import run_apart
 from edge.doctor_camera import check_camera, pi_devices, v4l2_device
 from edge.doctor_finding import fault, ok
 from edge.doctor_processes import find_daemons, find_holders
 from edge.doctor_service import Runner
+from edge.pause import pause
 
 SAMPLES = Path(edge.__file__).parent / "samples"
 DAEMON = "/opt/mien/venv/bin/python\0/opt/mien/venv/bin/mien\0run\0--config\0/etc/mien/mien.toml\0"
@@ -191,3 +193,11 @@ def test_the_second_device_of_a_webcam_which_delivers_no_pictures_is_told(
     monkeypatch.setattr(doctor_camera.fcntl, "ioctl", answer)
     finding = check_camera(make_subject({"dev/video0": ""}, {"source.spec": "v4l2:0"}))
     assert (finding.status, said in finding.found) == (status, True)
+
+
+def test_while_it_is_paused_no_camera_is_opened(make_subject, tmp_path):
+    pause(open_folder(tmp_path / "mien", shared=False))
+    environ = {"XDG_STATE_HOME": str(tmp_path)}
+    found = check_camera(make_subject(keys={"source.spec": "synthetic:realtime=1"}, environ=environ))
+    assert (found.status, found.found) == ("warning", "paused: nobody may look now")
+    assert check_camera(make_subject(keys={"source.spec": "synthetic"}, environ=environ)).status == "ok"

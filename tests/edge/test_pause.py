@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge.control import locked, open_folder
 from edge.errors import OutputError
-from edge.pause import Clocks, Pause, PauseWatch, pause, read_pause, resume
+from edge.pause import Clocks, Pause, PauseWatch, is_paused, pause, read_pause, resume
 
 DATE = 1_800_000_000.0
 
@@ -180,3 +180,15 @@ def test_one_whose_time_is_over_ends_also_while_the_folder_is_held(folder, machi
     assert len(caplog.records) == 1
     assert not daemon.look()
     assert list(folder.iterdir()) == []
+
+
+def test_whether_it_is_paused_can_be_asked_without_a_change(folder, machine):
+    asked = []
+    for seconds in (None, 10):
+        pause(folder, seconds, clocks=machine.clocks)
+        asked.append(is_paused(folder, clocks=machine.clocks))
+    machine.pass_(11)
+    asked.append(is_paused(folder, clocks=machine.clocks))
+    assert asked == [True, True, False]
+    assert (folder / "paused").exists()
+    assert not is_paused(folder / "nowhere")
