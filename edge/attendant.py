@@ -33,22 +33,25 @@ def attending(
         watch: is told to look whether a pause is asked for.
         device: the device's name, which signs answers.
         erase: removes what the daemon has stored; with True only what is stored on this machine.
-        supervisor: of the thread.
+        supervisor: of the threads.
     """
     over, attendant = threading.Event(), Attendant(watch.folder, device, erase)
 
-    def attend() -> None:
+    def again_and_again(look: Callable[[], object]) -> None:
         while not over.wait(LOOK_EVERY):
-            watch.look()
-            attendant.answer()
+            look()
 
-    thread = supervisor.start("control", attend)
+    # A pause does not wait for an erasing that a slow broker holds up.
+    threads = [
+        supervisor.start("pause", partial(again_and_again, watch.look)),
+        supervisor.start("erase", partial(again_and_again, attendant.answer)),
+    ]
     try:
         yield
     finally:
         over.set()
         try:
-            join_all([thread], CLOSE_SECONDS)
+            join_all(threads, CLOSE_SECONDS)
         except StuckError as error:
             LOG.warning("%s", error)
 

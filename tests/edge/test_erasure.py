@@ -8,12 +8,13 @@ import time
 
 import pytest
 
-from edge.attendant import Attendant
+from edge.attendant import Attendant, attending
 from edge.control import open_folder
 from edge.erasure import Erasure, erase_log, is_in_use, outboxes, remove_outbox
 from edge.errors import OutputError
 from edge.outbox import Outbox
 from edge.outlet import Outlet
+from edge.pause import PauseWatch, pause
 from edge.sinks.console import Console
 from edge.sinks.log import JsonLinesLog
 from edge.supervisor import Supervisor
@@ -255,3 +256,20 @@ def test_the_log_of_a_daemon_is_seen_to_be_written(tmp_path):
         ]
     assert erase_unwritten_log(path).removed == [(str(path), 3)]
     assert erase_unwritten_log(path) == Erasure()
+
+
+def test_a_pause_does_not_wait_for_an_erasing(folder, wait_until):
+    watch, supervisor, go = PauseWatch(folder), Supervisor(), threading.Event()
+
+    def erase(_):
+        assert go.wait(10)
+        return Erasure()
+
+    with attending(watch, "kitchen", erase, supervisor):
+        (folder / f"erase-{ASKED}").write_text("{}")
+        time.sleep(0.3)
+        pause(folder)
+        wait_until(lambda: watch.asked)
+        go.set()
+        wait_until(lambda: (folder / f"erased-{ASKED}-kitchen").exists())
+    assert supervisor.failure is None
