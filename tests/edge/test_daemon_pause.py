@@ -482,6 +482,7 @@ def test_a_daemon_that_runs_erases_everything_and_goes_on(start, tmp_path, mosqu
     assert daemon.stop() == 0
 
 
+@pytest.mark.broker
 def test_what_waits_for_a_broker_that_is_away_is_never_sent(start, tmp_path, mosquitto, listen, wait_until, capsys):
     broker, log = mosquitto(), tmp_path / "log"
     broker.stop()
