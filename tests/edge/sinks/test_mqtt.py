@@ -245,8 +245,10 @@ def test_home_assistant_is_told_of_us_at_each_connection_and_when_it_has_started
     home.publish(HOME.birth_topic, "online").wait_for_publish(5)
     listener.wait_for(lambda: told() == [HOME.payload] * 2)
     broker.stop(signal.SIGKILL)
+    sink._wait(lambda: not sink.connected, 5)
     broker.start()
     assert sink.wait_connected(5)
+    sink._wait(sink._is_done, 5)
     newcomer = listen(broker.port, "homeassistant/#", "newcomer")
     newcomer.wait_for(lambda: newcomer.payloads(HOME.topic))
     assert newcomer.messages[0].retain
@@ -277,11 +279,14 @@ def test_health_is_retained_and_made_anew_after_each_connection(mosquitto, liste
     sink.tell_health(lambda: f'{{"asked": {next(asked)}}}')
     listener.wait_for(lambda: listener.payloads(HEALTH))
     broker.stop(signal.SIGKILL)
+    sink._wait(lambda: not sink.connected, 5)
     broker.start()
     assert sink.wait_connected(5)
     newcomer = listen(broker.port, HEALTH, "newcomer")
     newcomer.wait_for(lambda: newcomer.payloads(HEALTH))
-    assert newcomer.messages[0].retain
+    latecomer = listen(broker.port, HEALTH, "latecomer")
+    latecomer.wait_for(lambda: latecomer.payloads(HEALTH))
+    assert latecomer.messages[0].retain
     assert json.loads(newcomer.payloads(HEALTH)[-1])["asked"] > json.loads(listener.payloads(HEALTH)[0])["asked"]
 
 
