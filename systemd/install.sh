@@ -67,7 +67,7 @@ check_system() {
     esac
     # shellcheck source=/dev/null
     { read -r id && read -r codename && read -r pretty; } < <(
-        . /etc/os-release 2>/dev/null
+        . /etc/os-release 2>/dev/null || true
         printf '%s\n' "${ID:-unknown}" "${VERSION_CODENAME:-unknown}" "${PRETTY_NAME:-an unknown system}"
     )
     case $id/$codename in
@@ -111,13 +111,13 @@ missing_of() { # PACKAGE...: those that are not installed
 
 apt_get() { # ARGUMENT...: waits for another apt, within bounds
     local said=$WORK/apt.log until=$((SECONDS + wait_s)) told=no
-    while ! DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -o DPkg::Lock::Timeout=10 "$@" >"$said" 2>&1 </dev/null; do
+    while ! DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get "$@" >"$said" 2>&1 </dev/null; do
         grep -qE 'Could not get lock|Unable to (lock|acquire)' "$said" || return 1
-        [ $SECONDS -lt $until ] ||
-            die $UNAVAILABLE "another program has held apt's lock for $wait_s s ($(grep -oE 'held by process [0-9]+ \([^)]*\)' "$said" | head -n 1 || true)); let it finish (unattended upgrades take minutes), or wait longer with --wait, then run this again. Nothing of Mien was changed"
         [ $told = yes ] || say "another program is using apt; waiting up to $wait_s s"
         told=yes
-        sleep 3
+        [ $SECONDS -lt $until ] ||
+            die $UNAVAILABLE "another program has held apt's lock for $wait_s s ($(grep -oE 'held by process [0-9]+ \([^)]*\)' "$said" | head -n 1 || true)); let it finish (unattended upgrades take minutes), or wait longer with --wait, then run this again. Nothing of Mien was changed"
+        sleep 2
     done
 }
 

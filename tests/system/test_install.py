@@ -13,6 +13,9 @@ CASCADES = "apt-get update -qq && apt-get install -qq -y opencv-data >/dev/null"
 
 PLACES = "/etc /opt /usr/local /usr/share/mien /usr/share/doc/mien /usr/lib/systemd/system /usr/lib/sysusers.d /var/lib"
 
+ENVIRONMENT = ("/opt/mien/venv", "environment ")
+"""What an installation always makes anew."""
+
 FOLDERS = ("/usr/local/lib/", "/etc/systemd/system/multi-user.target.wants", "content gpio:", "content video:")
 """What may stay after a purge: folders that other things use too, and the cameras' groups."""
 
@@ -71,9 +74,7 @@ def test_the_script_installs_without_a_network_and_upgrades_downgrades_uninstall
     once = system.tree(*PLACES.split())
     system.run("/mnt/old/systemd/install.sh", network=False)
     again = system.tree(*PLACES.split())
-    assert {path: what for path, what in again.items() if "venv" not in path and "doc" not in path} == {
-        path: what for path, what in once.items() if "venv" not in path and "doc" not in path
-    }
+    assert [path for path, _ in once.items() ^ again.items() if not path.startswith(ENVIRONMENT)] == []
     assert system.run("ls /opt/mien/venvs | wc -l").stdout == "1\n"
     assert (system.changed / "etc/mien/mien.toml").read_bytes() == configuration
 
@@ -85,7 +86,7 @@ def test_the_script_installs_without_a_network_and_upgrades_downgrades_uninstall
     system.run(f"{SCRIPT} purge; rm /var/lib/mien.keep")
     after = system.tree(*PLACES.split())
     assert [path for path in after.keys() - before.keys() if not path.startswith(FOLDERS)] == []
-    assert system.run("getent passwd mien; getent group mien; true").stdout == ""
+    assert system.run("getent passwd mien || getent group mien || true").stdout == ""
 
 
 def test_the_package_fetches_all_that_is_missing_and_upgrades_downgrades_and_goes(system):
@@ -110,7 +111,9 @@ def test_the_package_fetches_all_that_is_missing_and_upgrades_downgrades_and_goe
     system.run("! command -v mien && test ! -e /opt/mien")
 
     system.run(f"{apt} purge mien")
-    assert system.run("ls -d /etc/mien /var/lib/mien /opt/mien /usr/share/mien; getent passwd mien; true").stdout == ""
+    assert (
+        system.run("ls -d /etc/mien /var/lib/mien /opt/mien /usr/share/mien || getent passwd mien || true").stdout == ""
+    )
 
 
 def test_the_package_takes_over_from_the_script(system):
