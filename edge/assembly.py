@@ -15,7 +15,7 @@ from edge.frame import Frame
 from edge.homeassistant import discovery, removal
 from edge.model import Model
 from edge.pipeline import Vision, make_detector, make_eyes, make_vision
-from edge.sinks.mqtt import Announcement
+from edge.sinks.mqtt_documents import Announcement
 
 
 class _Calendar:

@@ -20,7 +20,8 @@ from edge.pipeline import Seen
 from edge.recording import Recording, open_recording
 from edge.sinks.console import Console
 from edge.sinks.log import JsonLinesLog
-from edge.sinks.mqtt import Announcement, MqttSink, open_mqtt
+from edge.sinks.mqtt import MqttSink, open_mqtt
+from edge.sinks.mqtt_documents import Announcement
 from edge.supervisor import Supervisor
 
 DAY = 86400.0

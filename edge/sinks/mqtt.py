@@ -11,7 +11,6 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -23,7 +22,9 @@ from edge.errors import OutputError, UnavailableError
 from edge.events import Event
 from edge.outbox import Outbox, Waiting
 from edge.sinks import NotStoredError
-from edge.sinks.mqtt_link import STABLE_SECONDS, Access, Link, open_access
+from edge.sinks.mqtt_documents import DISCOVERY, HEALTH, STATE, STATUS, Announcement, Document, Documents
+from edge.sinks.mqtt_link import Access, Link, open_access
+from edge.sinks.mqtt_trouble import Trouble
 from edge.state import fold, state_json
 
 LOG = logging.getLogger(__name__)
@@ -43,16 +44,6 @@ RETRY_SAVING = 5.0
 UNWANTED_RESTS = 60.0
 """Seconds until a document that the broker did not take is sent again."""
 
-TAKEN_OVER = 0x8E
-"""MQTT 5's reason code for a session that another client with the same id has taken over."""
-
-SHORT_LIVED = 3
-"""So many connections in a row that lasted less than STABLE_SECONDS, and another client with our id is the likely
-cause: mosquitto does not say so."""
-
-WRONG_LOGIN = {0x86, 0x87}
-"""MQTT 5's reason codes for a wrong user name or password, and for one that may not come in."""
-
 BIRTH_PAUSE = 5.0
 """Seconds for which further birth messages of Home Assistant are not heard, and within which one is answered, not by
 all devices at once."""
@@ -66,42 +57,6 @@ ERASE_SECONDS = 10.0
 
 ERASED = ""
 """Stands for an event that was erased on its way."""
-
-STATUS, STATE, HEALTH, DISCOVERY = "status", "state", "health", "discovery"
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """What Home Assistant is told of this device.
-
-    Attributes:
-        topic: of the discovery message, which is retained.
-        payload: of the same.
-        birth_topic: where Home Assistant says `online` when it has started; then it is told again.
-    """
-
-    topic: str
-    payload: str
-    birth_topic: str
-
-
-@dataclass(slots=True)
-class _Document:
-    """What a retained topic should hold.
-
-    Attributes:
-        topic: whole.
-        make: the latest payload.
-        qos: 0 or 1.
-        due: whether the broker does not have it yet.
-        rests_until: monotonic seconds until when it is not sent, since the broker did not want it.
-    """
-
-    topic: str
-    make: Callable[[], str]
-    qos: int
-    due: bool = True
-    rests_until: float = 0.0
 
 
 def open_mqtt(
@@ -176,13 +131,11 @@ class MqttSink:
         self._in_flight: dict[int, Waiting | str] = {}
         self._faces: dict[int, Event] = {}
         self._last: Event | None = None
-        self._documents: dict[str, _Document] = {}
+        self._documents = Documents()
         self._window = WINDOW
-        self._connected = self._refused = self._closing = self._stopped = self._disputed = False
-        self._short_lived = 0
-        self._problem = ""
+        self._connected = self._refused = self._closing = self._stopped = False
+        self._trouble = Trouble(self._address, access.client_id)
         self._rejection = ""
-        self._told: set[str] = set()
         self._unsaved_told = False
         self._save_after = 0.0
         self._fault: Exception | None = None
@@ -191,7 +144,7 @@ class MqttSink:
         self._birth_topic = ""
         self._birth_heard = -BIRTH_PAUSE
         if announcement is not None:
-            self._documents[DISCOVERY] = _Document(announcement.topic, lambda: announcement.payload, qos=1)
+            self._documents.keep(Document(DISCOVERY, announcement.topic, lambda: announcement.payload, qos=1))
             self._birth_topic = announcement.birth_topic
         self._link = Link(
             access,
@@ -219,7 +172,7 @@ class MqttSink:
 
     def tell_state(self) -> None:
         """Publish the state again: a pause has begun or ended."""
-        self._inbox.put(partial(self._make_due, STATE))
+        self._inbox.put(partial(self._documents.ask_for, STATE))
 
     def erase(self, *, local: bool) -> Erasure:
         """Empty the outbox and, unless `local`, have the broker retain a state without faces or a time."""
@@ -268,7 +221,7 @@ class MqttSink:
         """
         self._wait(lambda: self._connected or self._refused, timeout)
         if self._refused:
-            raise UnavailableError(self._problem)
+            raise UnavailableError(self._trouble.now)
         return self._connected
 
     def hurry(self) -> None:
@@ -314,12 +267,12 @@ class MqttSink:
             return
         later = f"; they wait in {self._outbox.path} for the next start" if self._outbox.path else ""
         lost = f"{unsent} events did not reach the broker at {self._address}{later}" if unsent else ""
-        raise UnavailableError("; ".join(filter(None, [lost, self._rejection, self._problem])))
+        raise UnavailableError("; ".join(filter(None, [lost, self._rejection, self._trouble.now])))
 
     def _is_done(self) -> bool:
         if self._refused or not self._connected:
             return self._refused or not self.unsent or self._outbox.path is not None
-        return not (self.unsent or self._in_flight or self._due())
+        return not (self.unsent or self._in_flight or self._documents.due())
 
     def _wait(self, happened: Callable[[], bool], timeout: float) -> None:
         with self._changed:
@@ -380,11 +333,7 @@ class MqttSink:
         """Seconds until something has to be done though nothing happens; None: for ever."""
         turns = [self._next_save()]
         if self._connected and not self._stopped:
-            on_its_way = self._in_flight.values()
-            resting = [
-                each.rests_until for name, each in self._documents.items() if each.due and name not in on_its_way
-            ]
-            turns.append(max(0.0, min(resting) - monotonic()) if resting else None)
+            turns.append(self._documents.next_in(self._in_flight.values()))
         return min((turn for turn in turns if turn is not None), default=None)
 
     def _next_save(self) -> float | None:
@@ -410,14 +359,11 @@ class MqttSink:
         if self._outbox.dropped > before == 0:
             LOG.warning("too many events wait for the broker at %s; the oldest are dropped", self._address)
         self._faces, self._last = fold(self._faces, event), event
-        self._documents[STATE].due = True
-
-    def _make_due(self, name: str) -> None:
-        self._documents[name].due = True
+        self._documents.ask_for(STATE)
 
     def _has_told(self, name: str) -> bool:
         """Whether the broker has acknowledged a document as it is now."""
-        return self._connected and not self._documents[name].due and name not in list(self._in_flight.values())
+        return self._connected and not self._documents.is_due(name) and name not in list(self._in_flight.values())
 
     def _erase(self, erasure: Erasure, done: threading.Event, local: bool) -> None:
         # What is on its way keeps its place until the broker has answered.
@@ -426,39 +372,30 @@ class MqttSink:
         erasure.add(self._outbox.erase())
         if not local:
             self._faces, self._last = {}, None
-            self._documents[STATE].due = True
+            self._documents.ask_for(STATE)
         done.set()
 
     def _announce_again(self) -> None:
-        document = self._documents[DISCOVERY]
-        document.due = True
-        document.rests_until = max(document.rests_until, monotonic() + random.uniform(0.0, BIRTH_PAUSE))  # noqa: S311  # no secret
+        self._documents.ask_for(DISCOVERY, within=random.uniform(0.0, BIRTH_PAUSE))  # noqa: S311  # no secret
 
     def _keep_document(self, name: str, make: Callable[[], str], *, qos: int) -> None:
-        self._documents[name] = _Document(f"{self._topic}/{name}", make, qos)
+        self._documents.keep(Document(name, f"{self._topic}/{name}", make, qos))
 
     def _send_waiting(self) -> None:
         if not self._connected or self._stopped:
             return
-        for name, document in self._due().items():
-            if name not in self._in_flight.values():
-                document.due = False
-                self._send(document.topic, document.make(), document.qos, name)
+        for document in self._documents.due(self._in_flight.values()):
+            document.due = False
+            self._send(document.topic, document.make(), document.qos, document.name)
         while len(self._in_flight) < self._window and (event := self._next_event()) is not None:
             self._send(f"{self._topic}/event", event.payload, 1, event)
-
-    def _due(self) -> dict[str, _Document]:
-        now = monotonic()
-        return {
-            name: document for name, document in self._documents.items() if document.due and now >= document.rests_until
-        }
 
     def _next_event(self) -> Waiting | None:
         if not self._ready:
             try:
                 self._ready.extend(self._outbox.after(self._sent_up_to, AHEAD))
             except OutputError as error:
-                self._tell(str(error))
+                self._trouble.tell(str(error))
         if not self._ready:
             return None
         self._sent_up_to = self._ready[0].number
@@ -485,41 +422,24 @@ class MqttSink:
         self._link.begin()
         self._connected, self._refused = True, False
         self._window = max(1, min(WINDOW + RESERVED, window) - RESERVED)
-        if self._problem and not self._short_lived:
-            LOG.warning("connected to the broker at %s; %d events are waiting", self._address, self.unsent)
-        self._problem = ""
-        for document in self._documents.values():
-            document.due = True
+        self._trouble.end(self.unsent)
+        self._documents.ask_for_all()
 
     def _refuse(self, code: int, reason: str) -> None:
         self._refused = True
-        advice = "; check mqtt.username and mqtt.password_file" if code in WRONG_LOGIN else ""
-        self._tell(f"the broker at {self._address} refuses {self._access.client_id} ({reason}){advice}")
+        self._trouble.refuse(code, reason)
 
     def _miss(self, why: str) -> None:
         self._refused = False
-        self._short_lived = 0  # it is away: nobody throws us out
-        self._tell(f"the broker at {self._address} cannot be reached ({why}); trying on")
+        self._trouble.miss(why)
 
     def _disconnect(self, code: int, reason: str, lasted: float) -> None:
         if self._connected:
-            stable = lasted >= STABLE_SECONDS
-            self._short_lived = 0 if stable else self._short_lived + 1
-            if stable:
-                self._told.clear()
+            self._trouble.count(lasted)
         self._connected = False
         self._begin_anew()
-        if self._stopped or self._refused:
-            return
-        if (code == TAKEN_OVER or self._short_lived >= SHORT_LIVED) and not self._disputed:
-            self._disputed = True
-            LOG.warning(
-                "the broker at %s ends every connection at once; is there another client called %s? "
-                "Give each device its own device.name, and look at the broker's log",
-                self._address,
-                self._access.client_id,
-            )
-        self._tell(f"the connection to the broker at {self._address} is lost ({reason}); connecting again")
+        if not (self._stopped or self._refused):
+            self._trouble.lose(code, reason)
 
     def _acknowledge(self, mid: int, failure: str) -> None:
         what = self._in_flight.pop(mid, None)
@@ -528,20 +448,13 @@ class MqttSink:
         if not failure or not what:
             return
         name = "event" if isinstance(what, Waiting) else what
-        self._tell(f"the broker at {self._address} does not take {self._topic}/{name} ({failure})")
+        self._trouble.tell(f"the broker at {self._address} does not take {self._topic}/{name} ({failure})")
         if isinstance(what, Waiting):
             self.rejected += 1
             self._rejection = f"{self.rejected} events were rejected by the broker at {self._address} ({failure})"
         else:
             # Mosquitto 2.0 hangs up on whoever publishes what he may not; events must have their turn too.
-            self._documents[what].rests_until = monotonic() + UNWANTED_RESTS
-
-    def _tell(self, problem: str) -> None:
-        """Log a problem once, and again only after a connection that lasted."""
-        if problem not in self._told:
-            LOG.warning("%s", problem)
-        self._told.add(problem)
-        self._problem = problem
+            self._documents.rest(what, UNWANTED_RESTS)
 
 
 def _nothing() -> None:

@@ -27,7 +27,8 @@ from edge.health import Health, Queue
 from edge.homeassistant import discovery
 from edge.outbox import Outbox
 from edge.rules import Broker
-from edge.sinks.mqtt import Announcement, MqttSink
+from edge.sinks.mqtt import MqttSink
+from edge.sinks.mqtt_documents import Announcement
 from edge.sinks.mqtt_link import Access
 
 pytestmark = pytest.mark.broker

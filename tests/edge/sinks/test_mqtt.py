@@ -19,7 +19,8 @@ from edge.config import MqttConfig
 from edge.errors import BadDataError, ConfigError, InputNotFoundError, UnavailableError
 from edge.outbox import Outbox
 from edge.rules import Broker, parse_broker
-from edge.sinks.mqtt import Announcement, MqttSink, open_mqtt
+from edge.sinks.mqtt import MqttSink, open_mqtt
+from edge.sinks.mqtt_documents import Announcement
 from edge.sinks.mqtt_link import Access
 
 pytestmark = pytest.mark.broker
