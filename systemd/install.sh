@@ -482,6 +482,12 @@ maintain() { # ACTION...
             check_system
             install_mien
             ;;
+        # Another Python has come, as from Bookworm to Trixie. A failure here would stop the whole upgrade of the system.
+        postinst/triggered)
+            if ! $CURRENT/bin/mien --version >/dev/null 2>&1; then
+                "$0" configure || say "install the package once more when the system's upgrade is done: sudo apt install ./mien_*.deb"
+            fi
+            ;;
         prerm/remove) stop_service ;;
         postrm/remove) remove_program ;;
         postrm/purge) remove_results ;;

@@ -38,6 +38,7 @@ ln -s /opt/mien/venv/bin/mien "$root/usr/bin/mien"
 
 echo /etc/mien/mien.toml >"$root/DEBIAN/conffiles"
 for script in preinst postinst prerm postrm; do install -m 755 "$house/systemd/install.sh" "$root/DEBIAN/$script"; done
+echo "interest-noawait /usr/bin/python3" >"$root/DEBIAN/triggers"
 (cd "$root" && find etc usr -type f -print0 | sort -z | xargs -0 md5sum) >"$root/DEBIAN/md5sums"
 # The wheels are for the Pythons of the two releases; preinst refuses other systems by name.
 cat >"$root/DEBIAN/control" <<CONTROL

@@ -116,6 +116,18 @@ def test_the_package_fetches_all_that_is_missing_and_upgrades_downgrades_and_goe
     )
 
 
+@pytest.mark.parametrize("kind", ["trixie-amd64", "trixie-arm64"])
+def test_the_package_renews_its_environment_when_another_python_comes(system):
+    system.run(f"{CASCADES}; dpkg -i /mnt/kit/mien_0.1.0_{system.architecture}.deb")
+    # What an environment of Bookworm's looks like on Trixie.
+    gone = "environment=$(readlink -f /opt/mien/venv); rm $environment/bin/python*; ! mien --version"
+    system.run(f"{gone}; dpkg-trigger --by-package=python3-minimal /usr/bin/python3; dpkg --configure --pending")
+    assert_it_works(system)
+    one = system.run("ls /opt/mien/venvs").stdout
+    system.run("dpkg-trigger --by-package=python3-minimal /usr/bin/python3; dpkg --configure --pending")
+    assert system.run("ls /opt/mien/venvs").stdout == one
+
+
 def test_the_package_takes_over_from_the_script(system):
     system.run(f"{CASCADES}; {SCRIPT}")
     system.run(f"dpkg -i /mnt/new/mien_99.0.0_{system.architecture}.deb", network=False)
