@@ -14,6 +14,8 @@ import keras
 import numpy as np
 
 from edge.errors import BadDataError, InputNotFoundError, UnavailableError, UsageError
+from trainer.keras_file import load_network
+from trainer.slimming import slim
 
 BACKBONES = {"mobilenet_v1": keras.applications.MobileNet, "mobilenet_v2": keras.applications.MobileNetV2}
 _STEMS = {"mobilenet_v1": "conv1", "mobilenet_v2": "Conv1"}
@@ -53,7 +55,8 @@ def build_network(
         width: width multiplier (alpha).
         dropout: share of pooled features dropped in training.
         stem_stride: stride of the first convolution; 1 for faces of 48 px.
-        weights: path of a `no_top` file, `imagenet` for Keras's own download, `none` for random weights.
+        weights: path of a `no_top` file, `imagenet` for Keras's own download, `none` for random weights; or a wider
+            network of ours that is trained, a `.keras` file, of which the most important channels are taken.
         weights_scaling: how the pretrained network wanted its pixels, in Keras's terms: `tf` for -1..1, `caffe` for
             blue, green, red minus ImageNet's mean. A `caffe` stem is rescaled to fit.
 
@@ -62,10 +65,12 @@ def build_network(
         marked by the name `backbone` of the nested model.
 
     Raises:
-        UsageError: there are no ImageNet weights of that width.
+        UsageError: there are no ImageNet weights of that width, or it cannot be cut out of the wider network.
         InputNotFoundError, BadDataError: the weights file is not there or does not fit.
         UnavailableError: the weights cannot be downloaded from here.
     """
+    wide = weights if weights.endswith(".keras") else ""
+    weights = SCRATCH if wide else weights
     pretrained = _pretrained(backbone, width, weights)
     body = _grey_copy(backbone, pretrained, size, stem_stride)
     if weights != SCRATCH:
@@ -75,7 +80,10 @@ def build_network(
     features = keras.layers.GlobalAveragePooling2D(name="pool")(body.output)
     features = keras.layers.Dropout(dropout, seed=0, name="dropout")(features)
     logits = keras.layers.Dense(labels, name="logits")(features)
-    return keras.Model(body.input, logits, name=f"{backbone}_{width:g}_{size}")
+    network = keras.Model(body.input, logits, name=f"{backbone}_{width:g}_{size}")
+    if wide:
+        slim(load_network(Path(wide))[0], network)
+    return network
 
 
 def find_weights(place: str, backbone: str, width: float) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edge.commandline import Parser
 from edge.errors import UsageError
 from trainer.commandline import DATA_HELP, NO_CACHE_HELP, add_drop, load, number, require_keras, whole
-from trainer.presets import Preset, find_preset, list_presets
+from trainer.presets import TEACHER, Preset, find_preset, list_presets
 
 if TYPE_CHECKING:
     from trainer.datasets import Dataset
@@ -43,7 +43,8 @@ def add_fit(commands: Any) -> None:
     )
     net.add_argument(
         "--weights", default="imagenet", metavar="PLACE",
-        help="no_top weights: a file, a folder with such files, 'imagenet' to download them, 'none' for random ones "
+        help="no_top weights: a file, a folder with such files, 'imagenet' to download them, 'none' for random ones; "
+        "a wider network of ours, a .keras file, or 'teacher' for the first teacher: its most important channels "
         "(default: %(default)s)",
     )  # fmt: skip
     net.add_argument(
@@ -201,7 +202,12 @@ def _train(args: argparse.Namespace) -> Path:
     given = {
         key: value for key, value in vars(args).items() if key in {each.name for each in fields(training.Settings)}
     }
-    given |= {"weights": _weights(args), "votes": votes, "teachers": tuple(map(str, teachers))}
+    weights = _weights(args)
+    if weights == TEACHER:
+        if not teachers:
+            raise UsageError(f"--weights {TEACHER}: there is none; name one with --teacher, or a preset that has one")
+        weights = str(teachers[0])
+    given |= {"weights": weights, "votes": votes, "teachers": tuple(map(str, teachers))}
     recipe = Recipe(mixup=args.mixup, blur=args.blur, noise=args.noise)
     best = training.fit(
         dataset,
@@ -230,11 +236,14 @@ def _out(args: argparse.Namespace) -> Path:
 
 
 def _weights(args: argparse.Namespace) -> str:
-    """What a training starts from. A folder is where to look, so who starts from nothing leaves it to the teachers."""
+    """What a training starts from. A folder is where to look for a preset that starts from a file."""
     from trainer.backbones import SCRATCH, find_weights
 
-    if _preset(args).options.get("weights") == SCRATCH and Path(args.weights).is_dir():
-        return SCRATCH
+    preset = str(_preset(args).options.get("weights", ""))
+    if preset in (SCRATCH, TEACHER) and Path(args.weights).is_dir():
+        return preset
+    if args.weights == TEACHER:
+        return TEACHER
     return find_weights(args.weights, args.backbone, args.width)
 
 

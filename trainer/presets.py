@@ -31,6 +31,9 @@ class Preset:
     votes: bool = False
 
 
+TEACHER = "teacher"
+"""As `--weights`: the first teacher's network, which is wider."""
+
 _SHARP = {"blur": 0.0, "noise": 0.0}
 
 PRESETS = {
@@ -49,8 +52,8 @@ PRESETS = {
         votes=True,
     ),
     "mien-v1-48-small": Preset(
-        "quarter-width MobileNetV1 from nothing, taught by the full one",
-        {"width": 0.25, "weights": "none", "head_epochs": 0, "epochs": 60, "dropout": 0.1, "patience": 0},
+        "quarter-width MobileNetV1, cut out of the full one and taught by it",
+        {"width": 0.25, "weights": TEACHER, "head_epochs": 0, "epochs": 60, "dropout": 0.1, "patience": 0},
         teachers=("mien-v1-48",),
         votes=True,
     ),

@@ -99,6 +99,8 @@ def fit(
     )
     if settings.weights_scaling == "caffe":
         restate(network, dataset.train.images[:2000])
+    if settings.weights.endswith(".keras"):  # where channels were left out, other sums come in
+        reestimate(network, dataset.train.images[:2000])
     panel = open_panel(settings.teachers, dataset.labels) if settings.teachers else None
     votes = _votes(dataset, settings)
     state = RunState(folder, settings, dataset)  # once all files are known to be there: a typo begins no run

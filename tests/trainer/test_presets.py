@@ -1,5 +1,6 @@
 """Trainings by name, their teachers first."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def _tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
         "plain": Preset("labels alone", TINY | {"seed": 5}),
         "other": Preset("another network", TINY | {"backbone": "mobilenet_v2", "weights": "imagenet"}),
         "both": Preset("taught by two", TINY | {"weights": "none"}, teachers=("plain", "other")),
+        "cut": Preset("begins as plain does", TINY | {"weights": presets.TEACHER}, teachers=("plain",)),
         "taught": Preset("taught by plain", TINY | {"mixup": 0.3}, teachers=("plain",), votes=True),
     }
     monkeypatch.setattr(presets, "PRESETS", tiny)
@@ -68,6 +70,19 @@ def test_options_beside_a_preset_win_wherever_they_stand(runs, drawn_npz):
         assert main(["fit", str(drawn_npz), *command, "--out", str(runs / str(place))]) == 0
         assert settings(runs / str(place))["epochs"] == 2
         assert settings(runs / str(place))["seed"] == 5
+
+
+@pytest.mark.parametrize("place", [(), ("--weights", ".")], ids=["nothing named", "a folder for others"])
+def test_a_preset_can_start_from_its_teacher(runs, drawn_npz, place):
+    assert main(["fit", str(drawn_npz), "--preset", "cut", *place]) == 0
+    teacher = hashlib.sha256((runs / "plain" / "model.keras").read_bytes()).hexdigest()
+    assert settings(runs / "cut")["weights"] == f"sha256:{teacher}"
+    assert read_card(runs / "cut" / "model.keras")["provenance"]["pretraining"] == "model.keras"
+
+
+def test_whoever_starts_from_a_teacher_has_one(runs, drawn_npz, capsys):
+    assert main(["fit", str(drawn_npz), "--preset", "plain", "--weights", "teacher"]) == 64
+    assert "name one with --teacher" in capsys.readouterr().err
 
 
 def test_named_teachers_stand_in_for_the_preset_s(runs, drawn_npz, capsys):
@@ -132,7 +147,10 @@ def test_pixels_scaled_as_caffe_does_want_a_file_for_imagenet_s_are_not(runs, dr
 
 def test_a_preset_that_is_not_there_is_wrong_usage_and_the_others_are_named(capsys):
     assert main(["fit", "faces.npz", "--preset", "mein"]) == 64
-    assert "--preset mein: there is no such preset; choose one of plain, other, both, taught" in capsys.readouterr().err
+    assert (
+        "--preset mein: there is no such preset; choose one of plain, other, both, cut, taught"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_preset_that_learns_from_votes_asks_for_them_before_anything_is_trained(runs, drawn_npz, capsys):

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="needs mien[trainer]")
+
+from edge.errors import UsageError
+from trainer.backbones import build_network
+from trainer.keras_file import save_network
+from trainer.slimming import slim
+
+pytestmark = pytest.mark.trainer
+
+
+def network(width, backbone="mobilenet_v1", weights="none", labels=7):
+    return build_network(
+        backbone, labels=labels, size=32, width=width, dropout=0.0, stem_stride=1, weights=weights
+    )  # fmt: skip
+
+
+@pytest.fixture
+def wide():
+    """A network at half width with batch norms of all kinds."""
+    made, rng = network(0.5), np.random.default_rng(0)
+    for layer in made.layers:
+        if layer.name.endswith("_bn"):
+            layer.set_weights([rng.uniform(0.5, 1.5, value.shape) for value in layer.get_weights()])
+    return made
+
+
+@pytest.fixture
+def faces():
+    return np.random.default_rng(1).uniform(-1, 1, (4, 32, 32, 1)).astype(np.float32)
+
+
+def test_a_network_of_the_same_width_is_a_copy(wide, faces):
+    same = network(0.5)
+    slim(wide, same)
+    np.testing.assert_allclose(same(faces), wide(faces), atol=1e-5)
+
+
+def test_channels_that_say_nothing_are_left_out_and_no_answer_changes(wide, faces):
+    narrow, rng = network(0.25), np.random.default_rng(2)
+    for layer in wide.layers:
+        if layer.name.endswith("_bn") and "dw" not in layer.name:
+            gamma, beta, mean, variance = layer.get_weights()
+            silent = rng.permutation(len(gamma))[len(gamma) // 2 :]
+            gamma[silent] = beta[silent] = 0.0
+            layer.set_weights([gamma, beta, mean, variance])
+    # What a depthwise convolution makes of silence is silence too.
+    for layer in wide.layers:
+        if layer.name.endswith("_bn") and "dw" in layer.name:
+            gamma, _, _, variance = layer.get_weights()
+            layer.set_weights([gamma, 0 * gamma, 0 * gamma, variance])
+    slim(wide, narrow)
+    np.testing.assert_allclose(narrow(faces), wide(faces), atol=1e-4)
+    assert np.std(wide(faces)) > 1e-6
+
+
+def test_other_labels_begin_anew(wide):
+    narrow = network(0.25, labels=3)
+    before = narrow.get_layer("logits").get_weights()[0]
+    slim(wide, narrow)
+    np.testing.assert_array_equal(narrow.get_layer("logits").get_weights()[0], before)
+
+
+def test_a_training_can_start_from_a_wider_networks_file(wide, tmp_path):
+    save_network(wide, {}, tmp_path / "wide.keras")
+    started, expected = network(0.25, weights=str(tmp_path / "wide.keras")), network(0.25)
+    slim(wide, expected)
+    for one, other in zip(started.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("other", [network(0.25), network(0.35, "mobilenet_v2")], ids=["narrower", "another kind"])
+def test_what_cannot_be_cut_out_is_refused(other):
+    with pytest.raises(UsageError, match="can be cut out of"):
+        slim(other, network(0.5))

@@ -1,0 +1,73 @@
+"""A narrow network's first weights, cut out of a wide one that is trained: its most important channels.
+
+From nothing, a quarter-width MobileNet taught with mixed and noisy faces stood at 25 % for six epochs and ended at
+59 %. Channels are ranked by what they can contribute: the scale of their batch norm times the norms of the kernels that
+read them, as in Liu et al., "Learning Efficient Convolutional Networks through Network Slimming" (ICCV 2017).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import UsageError
+
+
+def slim(wide: keras.Model, narrow: keras.Model) -> None:
+    """Give a narrow MobileNetV1 the most important channels of a wide one.
+
+    Args:
+        wide: trained; the same layers by name and order, with at least as many channels in each.
+        narrow: gets its weights, but for the logits of labels that are not the same number.
+
+    Raises:
+        UsageError: they are not two MobileNetV1 of which one is narrower.
+    """
+    layers = [layer for layer in narrow.layers if layer.weights]
+    known = {layer.name: layer.get_weights() for layer in wide.layers}
+    for layer in layers:
+        if layer.name != "logits" and not _is_wider(known.get(layer.name, []), layer.get_weights()):
+            raise UsageError(
+                f"--weights: no {narrow.name} can be cut out of {wide.name} ({layer.name} does not fit); "
+                "name a wider MobileNetV1 of the same stem"
+            )
+    read = np.arange(layers[0].weights[0].shape[2])
+    for number, layer in enumerate(layers):
+        values = known[layer.name]
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([value[read] for value in values])
+        elif isinstance(layer, keras.layers.DepthwiseConv2D):
+            layer.set_weights([values[0][:, :, read]])
+        elif isinstance(layer, keras.layers.Conv2D):
+            count = layer.weights[0].shape[-1]
+            chosen = np.sort(np.argsort(-_importance(layers[number + 1 :], known), kind="stable")[:count])
+            layer.set_weights([values[0][:, :, read][..., chosen]])
+            read = chosen
+        elif values[0].shape[-1] == layer.weights[0].shape[-1]:
+            layer.set_weights([values[0][read], *values[1:]])
+
+
+def _is_wider(one: list[NDArray[np.float32]], other: list[NDArray[np.float32]]) -> bool:
+    shapes = [(a.shape, b.shape) for a, b in zip(one, other, strict=False)]
+    fits = all(len(a) == len(b) and all(x >= y for x, y in zip(a, b, strict=True)) for a, b in shapes)
+    return len(one) == len(other) and fits
+
+
+def _importance(following: list[Any], known: dict[str, list[NDArray[np.float32]]]) -> NDArray[np.float64]:
+    """What each output channel of a convolution can contribute, by the layers that follow it."""
+    score: Any = 1.0
+    for layer in following:
+        values = known[layer.name]
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, _, _, variance = (value.astype(np.float64) for value in values)
+            # The first one follows the convolution itself, whose outputs it brings to a variance of 1.
+            score = score * np.abs(gamma) / (np.sqrt(variance + layer.epsilon) if np.ndim(score) else 1.0)
+        elif isinstance(layer, keras.layers.DepthwiseConv2D):
+            score = score * np.sqrt((values[0].astype(np.float64) ** 2).sum(axis=(0, 1, 3)))
+        else:  # a pointwise convolution or the head, which read them all
+            kernel = values[0].astype(np.float64)
+            return np.asarray(score * np.sqrt((kernel**2).reshape(-1, *kernel.shape[-2:]).sum(axis=(0, 2))))
+    return np.asarray(score)
