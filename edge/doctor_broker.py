@@ -152,7 +152,7 @@ class Visit:
             "if it wants TLS, write mqtts:// and its port; if it wants a certificate, name ours in mqtt.cert_file",
         )
 
-    def be_acknowledged(self, mid: int, failure: str) -> None:  # noqa: D102
+    def be_acknowledged(self, mid: int, failure: str, for_now: bool) -> None:  # noqa: D102
         pass
 
     def be_told(self, topic: str, payload: bytes) -> None:  # noqa: D102

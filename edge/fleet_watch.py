@@ -186,7 +186,7 @@ class Watch:
             self._problem = problem
             self._changed.notify_all()
 
-    def be_acknowledged(self, mid: int, failure: str) -> None:  # noqa: D102
+    def be_acknowledged(self, mid: int, failure: str, for_now: bool) -> None:  # noqa: D102
         with self._changed:
             self._answers[mid] = failure
             self._changed.notify_all()

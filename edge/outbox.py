@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
 from itertools import islice
 from math import inf
 from pathlib import Path
@@ -29,6 +30,9 @@ SAVE_EVERY = 1.0
 
 WAIT = 0.95
 """Seconds that an event waits in memory before it is written; with one tick of its owner it stays under a second."""
+
+AGE_EVERY = 60.0
+"""Seconds between two looks for events that are too old."""
 
 IN_MEMORY = 10_000
 """Events that are held while the disk takes none."""
@@ -110,6 +114,7 @@ class Outbox:
         self._began = clock()
         self._saved = self._began - SAVE_EVERY
         self._believed = False
+        self._aged = -inf
         self._database: sqlite3.Connection | None = None
         if path is not None:
             self._database = self._open(path)
@@ -290,20 +295,18 @@ class Outbox:
 
     def _keep_to_caps(self, database: sqlite3.Connection) -> int:
         """Give up the oldest, while they take too much room or are too old; how many."""
-        oldest_allowed = self._calendar() - self._max_age if self._believed else -inf
-        younger = self._first if self._clock() - self._began < self._max_age else inf
         dropped = 0
-        while True:
-            excess = _used_bytes(database) > self._max_bytes
-            rows = database.execute("SELECT number, stamp FROM event ORDER BY number LIMIT ?", (_CHUNK,)).fetchall()
-            doomed = [
-                (number,)
-                for number, stamp in rows
-                if excess or (stamp is not None and stamp < oldest_allowed and number < younger)
-            ]
-            dropped += _change(database, "DELETE FROM event WHERE number = ?", doomed)
-            if len(doomed) < _CHUNK:
-                return dropped
+        if self._believed and self._clock() >= self._aged + AGE_EVERY:
+            self._aged = self._clock()
+            younger = self._first if self._clock() - self._began < self._max_age else inf
+            limits = (self._calendar() - self._max_age, younger)
+            dropped += _change(database, "DELETE FROM event WHERE stamp < ? AND number < ?", [limits])
+        while _used_bytes(database) > self._max_bytes:
+            oldest = "DELETE FROM event WHERE number IN (SELECT number FROM event ORDER BY number LIMIT ?)"
+            if not (given_up := _change(database, oldest, [(_CHUNK,)])):
+                break
+            dropped += given_up
+        return dropped
 
     def _disconnect(self) -> None:
         if self._database is not None:
@@ -312,13 +315,16 @@ class Outbox:
             self._database = None
 
     def _fail(self, error: Exception) -> NoReturn:
-        if getattr(error, "sqlite_errorcode", None) not in _STILL_READABLE:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code not in _STILL_READABLE:
             self._disconnect()
-        if "locked" in str(error):
+        if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise OutputError(
                 f"another process has the outbox {self.path}; stop it, or give this one a folder"
             ) from None
-        raise OutputError(f"the outbox {self.path} cannot be written ({error}); make room for it") from None
+        full = code in _STILL_READABLE or getattr(error, "errno", 0) in {ENOSPC, EDQUOT}
+        advice = "make room for it" if full else "look at its folder, and whose that is"
+        raise OutputError(f"the outbox {self.path} cannot be written ({error}); {advice}") from None
 
 
 def _change(database: sqlite3.Connection, statement: str, values: Iterable[tuple[object, ...]]) -> int:

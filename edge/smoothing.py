@@ -111,15 +111,15 @@ class Smoother:
         """The label that the scores speak for, with the benefit of the doubt for the one that is shown."""
         best = int(scores.argmax())
         label, score, threshold = self._labels[best], scores[best], self._thresholds[best]
+        if shown is not None and shown != UNCERTAIN:
+            held = self._labels.index(shown)
+            if score - scores[held] < MARGIN and scores[held] >= self._thresholds[held]:
+                return shown
         if score < threshold:
             return UNCERTAIN
         if shown == UNCERTAIN:
             return label if score >= min(threshold + MARGIN, 1.0) else UNCERTAIN
-        if shown is None:
-            return label
-        held = self._labels.index(shown)
-        doubtful = score - scores[held] < MARGIN and scores[held] >= self._thresholds[held]
-        return shown if doubtful else label
+        return label
 
 
 def _reading(expression: str, scores: NDArray[np.float64], time: float) -> Reading:

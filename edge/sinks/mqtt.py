@@ -41,6 +41,9 @@ AHEAD = 256
 RETRY_SAVING = 5.0
 """Seconds until a disk that took nothing is tried again."""
 
+OVERLOAD_RESTS = 5.0
+"""Seconds until events are sent again to a broker that could not take one for now."""
+
 UNWANTED_RESTS = 60.0
 """Seconds until a document that the broker did not take is sent again."""
 
@@ -137,7 +140,8 @@ class MqttSink:
         self._trouble = Trouble(self._address, access.client_id)
         self._rejection = ""
         self._unsaved_told = False
-        self._save_after = 0.0
+        self._save_after = self._events_rest_until = 0.0
+        self._dropped_told = False
         self._fault: Exception | None = None
         self._keep_document(STATUS, lambda: "online", qos=1)
         self._keep_document(STATE, lambda: state_json(self._device, self._faces, self._last, paused=paused()), qos=1)
@@ -249,16 +253,20 @@ class MqttSink:
         self._wait(lambda: settled.is_set() and self._is_done(), timeout)
         self._inbox.put(self._say_offline)
         left = max(deadline - monotonic(), 1.0) if self._connected else 0.0
-        self._wait(lambda: self._stopped and STATUS not in self._in_flight.values(), left)
+        self._wait(lambda: self._stopped and STATUS not in list(self._in_flight.values()), left)
         self._link.close(max(deadline - monotonic(), 1.0))
         self._inbox.put(None)
         self._thread.join(5.0)
-        self.idle()
+        lost = self._outbox.unsaved
+        if self._thread.is_alive():  # in the disk's hands; two threads must not have the outbox
+            raise NotStoredError(f"the disk does not answer; {lost} events that had not been stored are lost", lost)
         try:
             self._outbox.close()
         except OutputError as error:
             lost = self._outbox.unsaved
             raise NotStoredError(f"{error}; {lost} events that had not reached the broker are lost", lost) from None
+        finally:
+            self.idle()
         self._complain()
 
     def _complain(self) -> None:
@@ -267,6 +275,7 @@ class MqttSink:
             return
         later = f"; they wait in {self._outbox.path} for the next start" if self._outbox.path else ""
         lost = f"{unsent} events did not reach the broker at {self._address}{later}" if unsent else ""
+        lost += f"; {self.dropped} older ones were given up" if lost and self.dropped else ""
         raise UnavailableError("; ".join(filter(None, [lost, self._rejection, self._trouble.now])))
 
     def _is_done(self) -> bool:
@@ -297,8 +306,8 @@ class MqttSink:
     def be_disconnected(self, code: int, reason: str, lasted: float) -> None:  # noqa: D102
         self._inbox.put(partial(self._disconnect, code, reason, lasted))
 
-    def be_acknowledged(self, mid: int, failure: str) -> None:  # noqa: D102
-        self._inbox.put(partial(self._acknowledge, mid, failure))
+    def be_acknowledged(self, mid: int, failure: str, for_now: bool) -> None:  # noqa: D102
+        self._inbox.put(partial(self._acknowledge, mid, failure, for_now))
 
     def be_told(self, topic: str, payload: bytes) -> None:  # noqa: D102
         now = monotonic()
@@ -320,6 +329,9 @@ class MqttSink:
                 task()
                 if self._next_save() == 0.0:
                     self._save()
+                if self.dropped and not self._dropped_told:
+                    self._dropped_told = True
+                    LOG.warning("too many events wait for the broker at %s; the oldest are dropped", self._address)
                 self._send_waiting()
                 with self._changed:
                     self._changed.notify_all()
@@ -334,6 +346,8 @@ class MqttSink:
         turns = [self._next_save()]
         if self._connected and not self._stopped:
             turns.append(self._documents.next_in(self._in_flight.values()))
+            rest = self._events_rest_until - monotonic()
+            turns.append(rest if rest > 0 else None)
         return min((turn for turn in turns if turn is not None), default=None)
 
     def _next_save(self) -> float | None:
@@ -354,10 +368,7 @@ class MqttSink:
             self._unsaved_told = False
 
     def _take(self, event: Event) -> None:
-        before = self._outbox.dropped
         self._outbox.put(event.to_json(), believed=event.clock_synced)
-        if self._outbox.dropped > before == 0:
-            LOG.warning("too many events wait for the broker at %s; the oldest are dropped", self._address)
         self._faces, self._last = fold(self._faces, event), event
         self._documents.ask_for(STATE)
 
@@ -385,10 +396,12 @@ class MqttSink:
         if not self._connected or self._stopped:
             return
         for document in self._documents.due(self._in_flight.values()):
-            document.due = False
-            self._send(document.topic, document.make(), document.qos, document.name)
+            document.due = not self._send(document.topic, document.make(), document.qos, document.name)
+        if monotonic() < self._events_rest_until:
+            return
         while len(self._in_flight) < self._window and (event := self._next_event()) is not None:
-            self._send(f"{self._topic}/event", event.payload, 1, event)
+            if not self._send(f"{self._topic}/event", event.payload, 1, event):
+                return  # the connection has just gone, as we shall hear; then all is sent again
 
     def _next_event(self) -> Waiting | None:
         if not self._ready:
@@ -401,10 +414,11 @@ class MqttSink:
         self._sent_up_to = self._ready[0].number
         return self._ready.popleft()
 
-    def _send(self, topic: str, payload: str, qos: int, what: Waiting | str) -> None:
+    def _send(self, topic: str, payload: str, qos: int, what: Waiting | str) -> bool:
         mid = self._link.publish(topic, payload, qos=qos, retain=isinstance(what, str))
         if mid is not None and qos:
             self._in_flight[mid] = what
+        return mid is not None
 
     def _say_offline(self) -> None:
         if self._connected:
@@ -426,8 +440,8 @@ class MqttSink:
         self._documents.ask_for_all()
 
     def _refuse(self, code: int, reason: str) -> None:
-        self._refused = True
         self._trouble.refuse(code, reason)
+        self._refused = True
 
     def _miss(self, why: str) -> None:
         self._refused = False
@@ -441,15 +455,18 @@ class MqttSink:
         if not (self._stopped or self._refused):
             self._trouble.lose(code, reason)
 
-    def _acknowledge(self, mid: int, failure: str) -> None:
+    def _acknowledge(self, mid: int, failure: str, for_now: bool) -> None:
         what = self._in_flight.pop(mid, None)
-        if isinstance(what, Waiting):
+        if isinstance(what, Waiting) and not for_now:
             self._outbox.forget(what.number)
         if not failure or not what:
             return
         name = "event" if isinstance(what, Waiting) else what
         self._trouble.tell(f"the broker at {self._address} does not take {self._topic}/{name} ({failure})")
-        if isinstance(what, Waiting):
+        if isinstance(what, Waiting) and for_now:
+            self._events_rest_until = monotonic() + OVERLOAD_RESTS
+            self._begin_anew()
+        elif isinstance(what, Waiting):
             self.rejected += 1
             self._rejection = f"{self.rejected} events were rejected by the broker at {self._address} ({failure})"
         else:

@@ -49,6 +49,9 @@ PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv
 WRONG_PROTOCOL = 0x84
 """MQTT 5's reason code for a version that the broker does not speak."""
 
+OVERLOADED = {0x80, 0x83, 0x97}
+"""MQTT 5's reason codes for a broker that fails, or has had too much, and may take the same message later."""
+
 MALFORMED = 0x81
 """MQTT 5's reason code for a message that is none."""
 
@@ -183,8 +186,8 @@ class User(Protocol):
     def be_disconnected(self, code: int, reason: str, lasted: float) -> None:
         """A connection has ended after so many seconds."""
 
-    def be_acknowledged(self, mid: int, failure: str) -> None:
-        """The broker has a message, or says why it does not take it."""
+    def be_acknowledged(self, mid: int, failure: str, for_now: bool) -> None:
+        """The broker has a message, or says why it does not take it, be it `for_now` alone."""
 
     def be_told(self, topic: str, payload: bytes) -> None:
         """A message has come."""
@@ -338,7 +341,8 @@ class Link:
         self._ended.set()
 
     def _on_publish(self, _: Client, __: Any, mid: int, reason: ReasonCode, ___: Any) -> None:
-        self._user.be_acknowledged(mid, str(reason) if reason.is_failure else "")
+        failure = str(reason) if reason.is_failure else ""
+        self._user.be_acknowledged(mid, failure, reason.value in OVERLOADED)
 
     def _on_message(self, _: Client, __: Any, message: MQTTMessage) -> None:
         with suppress(UnicodeDecodeError):  # a topic that is no text is none of ours
