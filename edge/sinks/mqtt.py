@@ -396,7 +396,8 @@ class MqttSink:
         if not self._connected or self._stopped:
             return
         for document in self._documents.due(self._in_flight.values()):
-            document.due = not self._send(document.topic, document.make(), document.qos, document.name)
+            document.due = False
+            self._send(document.topic, document.make(), document.qos, document.name)
         if monotonic() < self._events_rest_until:
             return
         while len(self._in_flight) < self._window and (event := self._next_event()) is not None:

@@ -22,6 +22,7 @@ import edge.outlet
 import edge.sinks.log
 import edge.sinks.mqtt
 import edge.sinks.mqtt_link
+import edge.sinks.mqtt_trouble
 from edge.cli import main
 from edge.labels import FER2013_LABELS
 from edge.rules import DEVICE_NAME
@@ -389,7 +390,7 @@ def test_a_broker_that_cannot_be_believed_is_told_once_and_renewed_it_gets_all_e
 def test_an_authoritys_file_that_is_spoilt_while_the_daemon_runs_is_named_once_and_read_again(
     spoil, says, authority, attempts, mosquitto, run_daemon, wait_until, tmp_path, caplog, monkeypatch
 ):
-    monkeypatch.setattr(edge.sinks.mqtt, "STABLE_SECONDS", 0.0)
+    monkeypatch.setattr(edge.sinks.mqtt_trouble, "STABLE_SECONDS", 0.0)
     right = authority("right")
     cert, key, trusted = (tmp_path / name for name in ("broker.pem", "broker.key", "trusted.pem"))
     right.certify(cert, key)

@@ -256,6 +256,22 @@ def test_the_age_cap_drops_what_an_earlier_start_left(open_box, calendar):
     assert (payloads(box), box.dropped) == (["newer", "new"], 1)
 
 
+def test_events_whose_time_is_not_known_keep_no_others_from_ageing(open_box, clock, calendar):
+    box = open_box(max_age=60.0)
+    for number in range(120):
+        box.put(f"undated {number}", believed=False)
+    for number in range(10):
+        box.put(f"dated {number}", believed=True)
+    box.save()
+    calendar.now += 3600
+    clock.now += 3600
+    box = open_box(max_age=60.0)
+    box.put("new", believed=True)
+    box.save()
+    assert box.dropped == 10
+    assert len(box) == 121
+
+
 def test_the_age_cap_holds_within_one_long_run_too(open_box, clock, calendar):
     box = open_box(max_age=60.0)
     put(box, "old")

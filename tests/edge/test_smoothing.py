@@ -18,6 +18,12 @@ def shown(smooth, *scores, fps=10.0):
     return [smooth.update(1, number / fps, each).expression for number, each in enumerate(scores)]
 
 
+def test_a_tie_of_expressions_with_unlike_thresholds_does_not_flicker():
+    more, less = np.float32([0.41, 0.39, 0.2]), np.float32([0.39, 0.41, 0.2])
+    smooth = smoother(time_constant=1e-6, happy=0.3, sad=0.5)
+    assert set(shown(smooth, more, *[less, less, less, more, more] * 5)) == {"happy"}
+
+
 def test_the_first_scores_are_taken_as_they_are():
     reading = smoother().update(1, 7.0, HAPPY)
     assert reading.expression == "happy"

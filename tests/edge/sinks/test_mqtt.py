@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import json
 import logging
 import shutil
@@ -6,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -41,7 +43,7 @@ def connect():
 
     def make(port, *, outbox=None, client_id="mien-kitchen", **options):
         access = Access(Broker("127.0.0.1", port, tls=False), client_id=client_id)
-        sinks.append(MqttSink(access, outbox or Outbox(None), device="kitchen", **options))
+        sinks.append(MqttSink(access, Outbox(None) if outbox is None else outbox, device="kitchen", **options))
         return sinks[-1]
 
     yield make
@@ -289,6 +291,70 @@ def test_health_is_retained_and_made_anew_after_each_connection(mosquitto, liste
     latecomer.wait_for(lambda: latecomer.payloads(HEALTH))
     assert latecomer.messages[0].retain
     assert json.loads(newcomer.payloads(HEALTH)[-1])["asked"] > json.loads(listener.payloads(HEALTH)[0])["asked"]
+
+
+@pytest.fixture
+def idle(mosquitto, connect, monkeypatch, make_event):
+    """A connected sink with 500 events in its outbox, whose link does what it is told."""
+
+    def make(publish):
+        broker = mosquitto()
+        outbox = Outbox(None)
+        sink = connect(broker.port, outbox=outbox)
+        assert sink.wait_connected(5)
+        sink._wait(sink._is_done, 5)
+        monkeypatch.setattr(sink._link, "publish", publish)
+        for number in range(500):
+            outbox.put(make_event(number).to_json(), believed=True)
+        sink.publish(make_event(500))
+        return sink
+
+    return make
+
+
+def settle(sink):
+    settled = threading.Event()
+    sink._inbox.put(settled.set)
+    assert settled.wait(5)
+
+
+def test_nothing_more_is_sent_over_a_connection_that_has_just_gone(idle):
+    asked = []
+    sink = idle(lambda topic, *_, **__: asked.append(topic))
+    settle(sink)
+    assert len(asked) <= 6
+    assert sink.unsent == 501
+
+
+def test_an_overloaded_broker_is_spared_for_a_while_and_loses_nothing(idle, monkeypatch):
+    monkeypatch.setattr(edge.sinks.mqtt, "OVERLOAD_RESTS", 0.5)
+    numbers = itertools.count(1000)
+    asked = []
+
+    def publish(topic, *_, **__):
+        asked.append(topic)
+        return next(numbers)
+
+    sink = idle(publish)
+    settle(sink)
+    before = asked.count(EVENT)
+    assert before == edge.sinks.mqtt.WINDOW - 1  # the state has a place too
+    sink.be_acknowledged(1001, "Quota exceeded", True)
+    settle(sink)
+    assert (asked.count(EVENT), sink.unsent, sink.rejected) == (before, 501, 0)
+    sink._wait(lambda: asked.count(EVENT) > before, 5)
+    assert asked.count(EVENT) > before
+
+
+def test_what_is_given_up_on_disk_is_told_too(connect, make_event, tmp_path, caplog):
+    sink = connect(closed_port(), outbox=Outbox(tmp_path / "outbox.sqlite", max_bytes=100_000))
+    for number in range(3000):
+        sink.publish(make_event(number))
+    sink._wait(lambda: sink.dropped, 5)
+    settle(sink)
+    assert caplog.text.count("the oldest are dropped") == 1
+    with pytest.raises(UnavailableError, match=r"\d+ events did not reach .*; \d+ older ones were given up"):
+        sink.close(timeout=0)
 
 
 @pytest.fixture
