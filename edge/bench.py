@@ -6,6 +6,7 @@ the machine does hurts both alike.
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,16 +17,18 @@ from edge.bench_meter import Cost, Meter, TimedModel, timed_cascade
 from edge.bench_naive import NaiveLoop
 from edge.bench_score import Truth
 from edge.bench_source import chunks, scene_truth
-from edge.camera import Camera
+from edge.camera import Camera, is_live
 from edge.config import Config
+from edge.control import find_states
 from edge.daemon import open_source
 from edge.detector import Detector
-from edge.errors import BadDataError, MienError
+from edge.errors import BadDataError, MienError, UnavailableError
 from edge.events import Reporter
 from edge.frame import Box, Frame
 from edge.model import SHIPPED
 from edge.modelfile import read_model_file
 from edge.opencv import one_thread
+from edge.pause import is_paused
 from edge.pipeline import Vision, make_detector, make_eyes, make_vision
 
 SCENE = "synthetic"
@@ -99,9 +102,12 @@ def measure(
         What was measured, also where Ctrl-C came in between or a part of the source could not be read.
 
     Raises:
-        MienError: there is no such source, no frame came from it, or its frames change their size.
+        MienError: there is no such source, it is a camera and a pause is asked for, no frame came from it, or its
+            frames change their size.
         KeyboardInterrupt: before anything was measured.
     """
+    if is_live(config.source.spec) and any(is_paused(state / "control") for state in find_states(os.environ)):
+        raise UnavailableError("paused: no camera may be read now; end it with 'mien resume', and run this again")
     meter = Meter()
     model = TimedModel(read_model_file(config.model.path or SHIPPED), meter, labels=config.model.labels or None)
     with one_thread(), open_source(config, color=model.channels == 3) as camera:

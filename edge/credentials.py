@@ -66,12 +66,18 @@ def read_secret(path: Path, key: str) -> str:
 
 
 def credential(environ: Mapping[str, str], name: str) -> Path | None:
-    """The file of a systemd credential (`LoadCredential=name:…`), None where there is none."""
+    """The file of a systemd credential (`LoadCredential=name:…`), None where there is none.
+
+    One that this user may not even look for is returned: `read_secret` then says what is wrong.
+    """
     folder = environ.get("CREDENTIALS_DIRECTORY")
     if not folder:
         return None
     path = Path(folder, name)
-    return path if path.is_file() else None
+    try:
+        return path if path.is_file() else None
+    except PermissionError:
+        return path
 
 
 def url_with_password(url: str, password: str) -> str:

@@ -184,6 +184,8 @@ make_environment() {
     # Without dependencies, so that no numpy and no OpenCV come that would stand before Debian's.
     pip "the wheels cannot be had" install "${from[@]}" --require-hashes --no-deps --ignore-installed \
         --only-binary=:all: --no-warn-script-location -r "$requirements"
+    # The unit calls it by a name that does not change with Python's version.
+    (cd "$new" && ln -s lib/python3*/site-packages/edge/backoff.py backoff.py)
 }
 
 version_of() { basename "$1" | cut -d - -f 2; }

@@ -14,7 +14,9 @@ from edge.cli import main as mien
 from edge.cli import make_parser
 from edge.cli_bench import EPILOG
 from edge.config import load_config
+from edge.control import open_folder
 from edge.frame import Box
+from edge.pause import pause
 
 SCENE = "synthetic:seconds=1,size=320x240,faces=1"
 FRAMES, PIXELS = 30, 320 * 240
@@ -162,6 +164,14 @@ def test_a_picture_that_is_damaged_is_named_after_the_figures(tmp_path, capsys):
     assert "b.png" in said.err
     told = json.loads(said.out)
     assert (told["complete"], told["source"]["frames"]) == (False, 2)
+
+
+def test_while_it_is_paused_no_camera_is_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    pause(open_folder(tmp_path / "mien", shared=False))
+    assert mien(["bench", "--source", "synthetic:realtime=1", "--frames", "2"]) == 69
+    assert "mien resume" in capsys.readouterr().err
+    assert mien(["bench", "--source", SCENE, "--frames", "2"]) == 0
 
 
 @pytest.mark.parametrize(

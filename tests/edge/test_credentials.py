@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from edge.credentials import has_password, hide_password, read_secret, url_with_password
+from edge.credentials import credential, has_password, hide_password, read_secret, url_with_password
 from edge.errors import BadDataError, InputNotFoundError
 
 
@@ -55,3 +56,22 @@ def test_a_password_is_put_into_a_url_so_that_any_character_survives():
     url = url_with_password("rtsp://u@camera:554/live?x=1", "p@:/#")
     assert url == "rtsp://u:p%40%3A%2F%23@camera:554/live?x=1"
     assert has_password(url)
+
+
+def test_a_credential_is_a_file_in_systemds_folder(tmp_path):
+    (tmp_path / "mqtt-password").write_text("hunter2")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert credential(environ, "mqtt-password") == tmp_path / "mqtt-password"
+    assert credential(environ, "source-password") is None
+    assert credential({}, "mqtt-password") is None
+
+
+def test_a_credential_that_may_not_be_looked_for_is_told_when_it_is_read(monkeypatch, tmp_path):
+    def refuse(*_args, **_options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    path = credential({"CREDENTIALS_DIRECTORY": str(tmp_path)}, "mqtt-password")
+    with pytest.raises(InputNotFoundError, match=r"mqtt-password cannot be read \(Permission denied\)"):
+        read_secret(path, "mqtt.password_file")

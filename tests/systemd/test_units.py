@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,17 +104,22 @@ def test_it_is_started_again_after_every_failure_that_time_may_heal_and_never_gi
 def test_the_growing_pause_needs_nothing_that_bookworms_systemd_does_not_know(unit):
     assert not {"RestartSteps", "RestartMaxDelaySec"} & unit.keys()
     before, after = unit["ExecStartPre"][0], unit["ExecStopPost"][0]
-    assert before.endswith("-m edge.backoff before")
-    assert after.endswith("-m edge.backoff after")
+    assert before.endswith("backoff.py before")
+    assert after.endswith("backoff.py after")
     # The daemon is started even where the count is broken.
     assert before[0] == after[0] == "-"
     assert unit["RuntimeDirectoryPreserve"] == ["restart"]
     assert seconds(unit, "TimeoutStartSec") > backoff.LONGEST_SECONDS + 30
 
 
-def test_all_programs_of_the_unit_are_those_of_one_environment(unit):
-    programs = [unit[key][0].lstrip("-").split()[0] for key in ("ExecStartPre", "ExecStart", "ExecStopPost")]
-    assert {str(Path(program).parent) for program in programs} == {"/opt/mien/venv/bin"}
+def test_the_pause_grows_also_where_the_environment_is_broken(unit):
+    for key in ("ExecStartPre", "ExecStopPost"):
+        program, _, file = unit[key][0].lstrip("-").split()[:3]
+        assert program == "/usr/bin/python3"
+        assert file.startswith(f"{Path(unit['ExecStart'][0].split()[0]).parents[1]}/")
+    # The system's Python knows none of the environment's packages.
+    alone = [sys.executable, "-I", "-S", backoff.__file__, "before"]
+    assert subprocess.run(alone, env={"RUNTIME_DIRECTORY": "/nowhere"}, check=True, timeout=20).returncode == 0
 
 
 def test_the_watchdog_leaves_the_daemon_its_own_limits(unit):
