@@ -59,17 +59,18 @@ def find_states(environ: Mapping[str, str], given: Path | None = None) -> list[P
     return [SERVICE, own] if in_use else [SERVICE]
 
 
-def open_folder(state: Path, *, shared: bool) -> Path:
-    """The control folder below a state folder, made where it is missing.
+def open_folder(state: Path, *, shared: bool, name: str = "control") -> Path:
+    """A folder below a state folder in which people and the daemon meet, made where it is missing.
 
     Args:
         state: the state folder.
         shared: whether the folder's group may write to one that is made here, or is ours.
+        name: the control folder's, or that of another one for which the same is true.
 
     Raises:
         OutputError: it may not be made or used.
     """
-    folder, mode = state / "control", 0o770 if shared else 0o700
+    folder, mode = state / name, 0o770 if shared else 0o700
     try:
         if not folder.exists():
             folder.mkdir(parents=True)
