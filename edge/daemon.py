@@ -27,7 +27,7 @@ from edge.frame import Frame
 from edge.gpio import panel
 from edge.health import Health
 from edge.metrics import serving
-from edge.model import open_model
+from edge.model_chosen import choosing, watching
 from edge.notify import Notifier, Pulse, make_notifier, notifying
 from edge.opencv import one_thread
 from edge.output import Output
@@ -51,6 +51,9 @@ NAP_SECONDS = 1.0
 
 REST_SECONDS = 0.1
 """How often it is looked, while the camera rests, whether it still shall."""
+
+AGAIN = 75
+"""Exit code (BSD's EX_TEMPFAIL) upon which systemd starts us again: another model has been chosen."""
 
 PROBLEMS_SHOWN = 10
 """So many unreadable pictures of a folder are named at the end."""
@@ -101,7 +104,7 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         annotate: a video (`.mp4`) or folder for annotated frames; None: nothing is drawn.
 
     Returns:
-        0 at the end of a file and after SIGTERM, 130 after SIGINT.
+        0 at the end of a file and after SIGTERM, 130 after SIGINT, 75 where systemd is to start it with another model.
 
     Raises:
         MienError: any of its kinds, once everything that could be brought out has been.
@@ -111,18 +114,21 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         refuse_to_overwrite(config.source.spec, config.log.path, annotate)
     supervisor, notifier = Supervisor(), make_notifier(environ)
     _ask_for_time(notifier, config)
-    model = open_model(config.model.path, labels=config.model.labels or None, threads=config.model.threads)
-    output = Output(supervisor, tuple(model.labels))
-    color = annotate is not None or model.channels == 3
     state, device = state_folder(environ), config.device.name or default_name()
-    pause = PauseWatch(open_folder(state, shared="STATE_DIRECTORY" in environ))
+    shared = "STATE_DIRECTORY" in environ
+    pause = PauseWatch(open_folder(state, shared=shared))
     with (
+        choosing(config, state, supervisor, shared=shared) as chosen,
         one_thread(),
         supervisor.handling_signals(),
         panel(config.gpio, pause.folder) as light,
         closing(Presence(pause.folder, device)) as presence,
-        _open_unless_paused(config, pause, signs := Signs(presence, light), color=color) as camera,
+        _open_unless_paused(
+            config, pause, signs := Signs(presence, light), color=annotate is not None or chosen.model.channels == 3
+        ) as camera,
     ):
+        model = chosen.model
+        output = Output(supervisor, tuple(model.labels))
         realtime = _is_realtime(config, camera)
         start = count_start(state / "starts")
         vision = vision_for(config, model, device, start, live=camera.live)
@@ -130,6 +136,7 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         health = Health(
             device=device,
             model=model.name,
+            refused=chosen.refused,
             live=camera.live,
             queues=output.queues,
             outbox=output.count_unsent,
@@ -152,7 +159,9 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
                 )
                 informed = notifying(notifier, job.pulse, supervisor, patience=lambda: camera.patience)
                 attended = attending(pause, device, lambda local: output.erase(local=local), supervisor)
-                with _telling(job, config.health.every), informed, attended:
+                leave = camera.live and notifier.address is not None
+                watched = watching(chosen, lambda: job.pulse.frames, supervisor, leave=leave)
+                with _telling(job, config.health.every), informed, attended, watched:
                     (run_threads if realtime else run_in_order)(job)
         except Exception as error:
             supervisor.fail(error)
@@ -161,7 +170,8 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         output.bring_out(insist=not camera.live and supervisor.signal is None and supervisor.failure is None)
     if output.frames or supervisor.failure is None:
         print(f"mien: {output.summary(took)}", file=sys.stderr)
-    return _verdict(job)
+    code = _verdict(job)
+    return AGAIN if chosen.left and supervisor.signal is None else code
 
 
 def run_in_order(job: Job) -> None:

@@ -57,6 +57,7 @@ class Snapshot:
         clock_synced: whether `ts` can be believed.
         version: Mien's.
         model: the model's name, as in events.
+        refused_model: one that was chosen and did not come up, so that another one is used; None: none was.
         uptime: seconds since the daemon's start.
         paused: whether the camera is not read since somebody has paused it.
         frames: how many were looked at since then.
@@ -80,6 +81,7 @@ class Snapshot:
     clock_synced: bool
     version: str
     model: str
+    refused_model: str | None = None
     uptime: float
     paused: bool
     frames: int
@@ -128,6 +130,7 @@ class Health:
         device: str,
         model: str,
         live: bool,
+        refused: str | None = None,
         queues: Callable[[], Mapping[str, Queue]] = dict,
         outbox: Callable[[], int | None] = lambda: None,
         paused: Callable[[], bool] = lambda: False,
@@ -143,6 +146,7 @@ class Health:
             device: the device's name.
             model: the model's name, as `Model.name`.
             live: whether `Frame.time` is monotonic time at capture; else it says nothing of ages.
+            refused: the model that was chosen and did not come up.
             queues: what waits for each sink, by its name; called from whichever thread asks for a snapshot.
             outbox: events that wait for the broker; likewise.
             paused: whether the camera is not read; likewise.
@@ -154,6 +158,7 @@ class Health:
         """
         self._device = device
         self._model = model
+        self._refused = refused
         self._live = live
         self._queues = queues
         self._outbox = outbox
@@ -204,6 +209,7 @@ class Health:
                 clock_synced=self._clock_synced(),
                 version=__version__,
                 model=self._model,
+                refused_model=self._refused,
                 uptime=round(now - self._began, 1),
                 paused=paused,
                 frames=self._frames,

@@ -207,7 +207,7 @@ def _copy(source: Path, file: BinaryIO) -> int:
 
 def _digest(file: BinaryIO) -> str:
     file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(file.read()).hexdigest()
 
 
 def _signature_of(source: str, demands: Demands) -> bytes:

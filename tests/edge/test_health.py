@@ -60,6 +60,7 @@ def test_before_the_first_frame_nothing_is_made_up(make):
         "clock_synced": True,
         "version": __version__,
         "model": "mien-v1-48@3f9c21d0",
+        "refused_model": None,
         "uptime": 0.0,
         "paused": False,
         "frames": 0,
@@ -202,6 +203,11 @@ def test_every_sink_tells_what_waits_for_it_and_what_it_lost(make):
     told = snapshot().to_dict()
     assert told["sinks"] == {"log": {"waiting": 0, "lost": 0}, "mqtt": {"waiting": 172_800, "lost": 3}}
     assert told["outbox"] == 172_790
+
+
+def test_a_model_that_did_not_come_up_is_told(make):
+    _, snapshot = make(refused="mine@0011aabb")
+    assert snapshot().to_dict()["refused_model"] == "mine@0011aabb"
 
 
 def test_a_snapshot_is_one_line(make):
