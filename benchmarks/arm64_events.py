@@ -30,7 +30,8 @@ import numpy as np
 from benchmarks.arm64_matching import LEAST_IOU, Comparison, compare
 from benchmarks.arm64_operations import Difference, differences
 from benchmarks.arm64_root import PROCESSOR, WHEELS, Arm64, open_arm64
-from benchmarks.vision import CLIP, CLIP_NAME, aligned
+from benchmarks.telling import aligned, complain
+from benchmarks.vision import CLIP, CLIP_NAME
 from edge.bench_report import machine
 from edge.camera import open_camera
 from edge.commandline import guarded
@@ -240,10 +241,7 @@ def main() -> int:
             steps=steps,
         )
         args.write.write_text(text, encoding="utf-8")
-    short = shortcomings(scenes)
-    for complaint in short:
-        print(f"short: {complaint}", file=sys.stderr)
-    return 1 if short else 0
+    return complain(shortcomings(scenes))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ the loopback interface. Its camera is the synthetic one. Ends with 1 where a fig
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.daemon_process import POLL, Arrivals, cpu_seconds, follow, memory_of, running, serving, subscribed
-from benchmarks.vision import aligned
+from benchmarks.telling import aligned, complain, options, tell
 from edge.bench_report import machine, versions
 from edge.camera import open_camera
 from edge.commandline import guarded
@@ -286,21 +285,14 @@ def page(told: Mapping[str, Any], table: str, path: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--frames", type=int, default=100_000, help="over which memory is watched, each way (100000)")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each live scene (60)")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the table as Markdown too")
-    parser.add_argument("--json", action="store_true", help="print everything that was measured as JSON")
     args = parser.parse_args()
     told = measure(args.frames, args.seconds)
     table = aligned([HEAD, *rows(told)])
-    print(json.dumps(told, indent=2) if args.json else table)
-    if args.write:
-        args.write.write_text(page(told, table, args.write), encoding="utf-8")
-    short = shortcomings(told)
-    for complaint in short:
-        print(f"short: {complaint}", file=sys.stderr)
-    return 1 if short else 0
+    tell(args, told, table, page)
+    return complain(shortcomings(told))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ Needs mosquitto and openssl; ends with 69 where one is missing.
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import shutil
 import statistics
@@ -31,7 +29,7 @@ from typing import Any
 from benchmarks.mqtt_account import QUIET, Fault, account, shortcomings
 from benchmarks.mqtt_publisher import KEEPALIVE
 from benchmarks.mqtt_world import Broker, Disk, Network, Publisher, Subscriber, isolate, until
-from benchmarks.vision import aligned
+from benchmarks.telling import aligned, complain, options, tell
 from edge.bench_report import machine
 from edge.commandline import guarded
 from edge.errors import MienError
@@ -324,14 +322,12 @@ def page(told: Mapping[str, Any], table: str, path: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--faults", type=int, default=100, help="how many (100)")
     parser.add_argument("--events", type=int, default=20_000, help="over how many events at least (20000)")
     parser.add_argument("--seed", type=int, default=1, help="decides order and durations (1)")
     parser.add_argument("--only", action="append", choices=KINDS, help="nothing but this; may be given again")
     parser.add_argument("--no-namespaces", action="store_true", help="a proxy and RLIMIT_FSIZE, whatever is allowed")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the table as Markdown too")
-    parser.add_argument("--json", action="store_true", help="print everything that was measured as JSON")
     args = parser.parse_args()
     if not args.no_namespaces:
         isolate()
@@ -341,13 +337,8 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     table = aligned([HEAD, *rows(told)])
-    print(json.dumps(told, indent=2) if args.json else table)
-    if args.write:
-        args.write.write_text(page(told, table, args.write), encoding="utf-8")
-    short = shortcomings(told)
-    for complaint in short:
-        print(f"short: {complaint}", file=sys.stderr)
-    return 1 if short else 0
+    tell(args, told, table, page)
+    return complain(shortcomings(told))
 
 
 if __name__ == "__main__":

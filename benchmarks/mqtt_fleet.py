@@ -10,7 +10,6 @@ with 1 where a figure falls short, 69 where mosquitto is not installed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import random
@@ -35,7 +34,7 @@ from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.daemon_process import serving
-from benchmarks.vision import aligned
+from benchmarks.telling import aligned, complain, options, tell
 from edge.bench_report import machine, versions
 from edge.commandline import guarded
 from edge.errors import MienError, UnavailableError
@@ -394,24 +393,17 @@ def page(told: Mapping[str, Any], table: str, path: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--devices", type=int, default=200, help="how many (200)")
     parser.add_argument("--rate", type=float, default=2.0, help="events per second of each (2)")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (600)")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the table as Markdown too")
-    parser.add_argument("--json", action="store_true", help="print everything that was measured as JSON")
     args = parser.parse_args()
     if args.devices < 1 or args.rate <= 0 or args.seconds <= 0:
         parser.error("--devices, --rate and --seconds must be greater than 0")
     told = measure(Plan(args.devices, args.rate, args.seconds))
     table = aligned([HEAD, *rows(told)])
-    print(json.dumps(told, indent=2) if args.json else table)
-    if args.write:
-        args.write.write_text(page(told, table, args.write), encoding="utf-8")
-    short = shortcomings(told)
-    for complaint in short:
-        print(f"short: {complaint}", file=sys.stderr)
-    return 1 if short else 0
+    tell(args, told, table, page)
+    return complain(shortcomings(told))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ installed.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import sys
 import tempfile
@@ -30,7 +28,7 @@ from benchmarks import mqtt_vision
 from benchmarks.daemon_process import free_port, serving
 from benchmarks.mqtt_device import APART, DEVICE, LIVE_EVERY, Heard, Outage, be_device, listen
 from benchmarks.mqtt_fleet import BASE, out_of_order, percentiles
-from benchmarks.vision import aligned
+from benchmarks.telling import aligned, complain, options, tell
 from edge.bench_report import machine, versions
 from edge.commandline import guarded
 from edge.errors import MienError, UnavailableError
@@ -287,23 +285,16 @@ def page(told: Mapping[str, Any], table: str, path: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--events", type=int, default=172_800, help="during the outage (172800: a day's)")
     parser.add_argument("--rounds", type=int, default=12, help="turns of vision, 23 s each (12)")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the table as Markdown too")
-    parser.add_argument("--json", action="store_true", help="print everything that was measured as JSON")
     args = parser.parse_args()
     if args.events < 2 or args.rounds < 2:
         parser.error("--events and --rounds must be 2 or more")
     told = measure(args.events, args.rounds)
     table = aligned([HEAD, *rows(told)])
-    print(json.dumps(told, indent=2) if args.json else table)
-    if args.write:
-        args.write.write_text(page(told, table, args.write), encoding="utf-8")
-    short = shortcomings(told)
-    for complaint in short:
-        print(f"short: {complaint}", file=sys.stderr)
-    return 1 if short else 0
+    tell(args, told, table, page)
+    return complain(shortcomings(told))
 
 
 if __name__ == "__main__":

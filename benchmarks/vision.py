@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from benchmarks.telling import aligned, complain
 from edge.bench import Measurement, measure
 from edge.bench_report import summarize
 from edge.bench_score import Truth
@@ -130,14 +131,6 @@ def row(name: str, told: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that can be read as it stands."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in rows]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def quiet_share(told: Mapping[str, Any]) -> float:
     """The part of one core that a scene takes at 15 frames/s."""
     return float(told["mien"]["cpu_seconds_per_frame"]["total"] * QUIET_FPS)
@@ -181,10 +174,7 @@ def main() -> int:
             path=args.write, four=FOUR, rooms=len(PHOTO_SEEDS), machine=machine, table=table, quiet=quiet, fps=QUIET_FPS
         )
         args.write.write_text(text, encoding="utf-8")
-    short = shortcomings(told)
-    for complaint in short:
-        print(f"short: {complaint}", file=sys.stderr)
-    return 1 if short else 0
+    return complain(shortcomings(told))
 
 
 if __name__ == "__main__":

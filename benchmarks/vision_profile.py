@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
-from benchmarks.vision import FOUR, ONE, QUIET, aligned, config_of, scenes
+from benchmarks.telling import aligned
+from benchmarks.vision import FOUR, ONE, QUIET, config_of, scenes
 from edge.bench import timed_vision
 from edge.bench_meter import Meter, TimedModel
 from edge.camera import open_camera

@@ -19,7 +19,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.vision import CLIP_NAME, FOUR, ONE, PHOTO_ONE, QUIET, aligned, config_of, scenes, truth_of
+from benchmarks.telling import aligned
+from benchmarks.vision import CLIP_NAME, FOUR, ONE, PHOTO_ONE, QUIET, config_of, scenes, truth_of
 from edge.bench import Look, Measurement
 from edge.bench_meter import Meter, TimedModel, timed_cascade
 from edge.bench_naive import NaiveLoop

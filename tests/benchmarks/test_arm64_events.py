@@ -9,7 +9,7 @@ from benchmarks import arm64_root
 from benchmarks.arm64_events import HEAD, STEPS_HEAD, Scene, events_of, keep_frames, row, shortcomings, step_row
 from benchmarks.arm64_matching import Comparison
 from benchmarks.arm64_operations import Difference
-from benchmarks.vision import aligned
+from benchmarks.telling import aligned
 from edge.errors import MienError, UnavailableError
 from edge.pictures import read_picture
 

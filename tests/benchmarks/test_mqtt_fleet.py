@@ -17,7 +17,7 @@ from benchmarks.mqtt_fleet import (
     schedule,
     shortcomings,
 )
-from benchmarks.vision import aligned
+from benchmarks.telling import aligned
 from edge.labels import FER2013_LABELS
 
 PLAN = Plan(devices=2, rate=1.0, seconds=2.0)
