@@ -29,7 +29,8 @@ import numpy as np
 
 from benchmarks.arm64_matching import LEAST_IOU, Comparison, compare
 from benchmarks.arm64_operations import Difference, differences
-from benchmarks.arm64_root import PROCESSOR, WHEELS, Arm64, open_arm64
+from benchmarks.arm64_root import WHEELS, Arm64, open_arm64
+from benchmarks.cortex_a72 import PROCESSOR
 from benchmarks.telling import aligned, complain
 from benchmarks.vision import CLIP, CLIP_NAME
 from edge.bench_report import machine

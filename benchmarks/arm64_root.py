@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from benchmarks.cortex_a72 import CORE, PROCESSOR, cpuinfo
 from edge.errors import UnavailableError
 
 SUITE, PYTHON = "bookworm", "3.11"
@@ -24,21 +25,6 @@ WHEELS = ("numpy", "opencv-python-headless", "paho-mqtt", "ai-edge-litert")
 """In the versions that are installed here, so that nothing but the processor differs."""
 
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
-
-PROCESSOR = "cortex-a72"
-"""A Pi 4's, without the instructions of later ones."""
-
-_CORE = """\
-processor	: {number}
-BogoMIPS	: 108.00
-Features	: fp asimd evtstrm crc32 cpuid
-CPU implementer	: 0x41
-CPU architecture: 8
-CPU variant	: 0x0
-CPU part	: 0xd08
-CPU revision	: 3
-
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +60,7 @@ def open_arm64() -> Arm64:
     """
     qemu, mmdebstrap = _tools()
     wanted = _wanted()
-    key = hashlib.sha256(repr((SUITE, PYTHON, PACKAGES, wanted, _CORE)).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr((SUITE, PYTHON, PACKAGES, wanted, CORE)).encode()).hexdigest()[:12]
     place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / f"arm64-{key}"
     if not place.is_dir():
         part = place.with_suffix(".part")
@@ -88,7 +74,7 @@ def open_arm64() -> Arm64:
         # LiteRT falls over the x86 text that older QEMUs let it read here.
         cores = part / "root/proc/cpuinfo"
         cores.parent.mkdir(exist_ok=True)
-        cores.write_text("".join(_CORE.format(number=number) for number in range(4)), encoding="ascii")
+        cores.write_text(cpuinfo(), encoding="ascii")
         part.rename(place)
     return Arm64(place / "root", place / "wheels", qemu)
 

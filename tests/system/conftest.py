@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cortex_a72 import CORE, PROCESSOR, cpuinfo
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 PACKAGES = ("ca-certificates", "python3-venv", "python3-numpy", "python3-opencv", "python3-gpiozero", "systemd")
@@ -31,9 +33,6 @@ OPTIONS = (
     "--dpkgopt=path-exclude=/usr/share/locale/*",
     "--dpkgopt=force-unsafe-io",
 )
-
-PROCESSOR = "cortex-a72"
-"""A Pi 4's."""
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 
@@ -63,18 +62,6 @@ for place in "$@"; do
 done
 ls /opt/mien/venvs 2>/dev/null | sed 's/^/environment /' || true
 (cat /etc/passwd /etc/group; cd /etc && md5sum mien/* 2>/dev/null || true) | sed 's/^/content /'
-"""
-
-CORE = """\
-processor	: {number}
-BogoMIPS	: 108.00
-Features	: fp asimd evtstrm crc32 cpuid
-CPU implementer	: 0x41
-CPU architecture: 8
-CPU variant	: 0x0
-CPU part	: 0xd08
-CPU revision	: 3
-
 """
 
 
@@ -201,7 +188,7 @@ def _base(release: str, architecture: str) -> Path:
         print(f"building {place}, which takes minutes", file=sys.stderr)
         include = f"--include={','.join(packages)}"
         _make(["mmdebstrap", f"--arch={architecture}", *OPTIONS, include, release, part / "root"])
-        (part / "cpuinfo").write_text("".join(CORE.format(number=number) for number in range(4)), encoding="ascii")
+        (part / "cpuinfo").write_text(cpuinfo(), encoding="ascii")
         part.rename(place)
     return place
 
