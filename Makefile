@@ -1,15 +1,16 @@
 # README's two commands are `make demo` and `make test`; both set up all that they need by themselves.
-# PYTHON chooses the interpreter (3.11 to 3.13), VENV where its packages go, ARCH the .deb's processor, and
-# SYSTEM what of tests/system runs, such as SYSTEM='-k amd64'.
+# PYTHON chooses the interpreter (3.11 to 3.13), VENV where its packages go, ARCH the .deb's processor, RELEASE the
+# system that `packages` is for, and SYSTEM what of tests/system runs, such as SYSTEM='-k amd64'.
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 OUT ?= out/demo
 ARCH ?= arm64
+RELEASE ?= trixie
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-system wheelhouse deb lint bench bench-clone clean check-python
+.PHONY: help demo test test-system wheelhouse deb packages lint bench bench-clone clean check-python
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,6 +31,9 @@ wheelhouse: $(VENV)/.made  ## dist/wheelhouse: to install without a network on B
 
 deb: wheelhouse  ## dist/mien_*.deb for a Pi; ARCH=amd64 for a PC
 	systemd/deb/build.sh $(ARCH)
+
+packages:  ## dist/packages-RELEASE: what Mien needs of Debian, for cards without a network; RELEASE=bookworm or trixie
+	systemd/deb/packages.sh $(RELEASE)
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -41,6 +41,7 @@ DEV = [
     "jsonschema>=4",
     "types-jsonschema",
     "pillow>=10",
+    "pyyaml>=6",
 ]
 
 setup(
@@ -51,8 +52,10 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=["edge", "edge.camera", "edge.sinks", "trainer", "export"],
-    package_data={"edge": ["py.typed", "*.json", "models/*", "samples/*"]},
+    # No package, but what `mien-flash` puts on cards: in the wheel it lies where edge.flash_firstboot looks for it.
+    packages=["edge", "edge.camera", "edge.sinks", "edge.systemd", "trainer", "export"],
+    package_dir={"edge.systemd": "systemd"},
+    package_data={"edge": ["py.typed", "*.json", "models/*", "samples/*"], "edge.systemd": ["mien.toml", "flash/*"]},
     install_requires=[
         "numpy>=1.24",
         "opencv-python-headless>=4.6,<5",
@@ -70,6 +73,7 @@ setup(
     entry_points={
         "console_scripts": [
             "mien = edge.cli:main",
+            "mien-flash = edge.cli_flash:main",
             "mien-train = trainer.cli:main",
             "mien-export = export.cli:main",
         ]

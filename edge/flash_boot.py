@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from edge.errors import BadDataError, InputNotFoundError, OutputError, UnavailableError, UsageError
-from edge.flash_firstboot import BOOKWORM, KIT, RELEASES, REPORT, TRIGGERS, TRIXIE, edit_cmdline
+from edge.flash_firstboot import BOOKWORM, KIT, RELEASES, REPORT, TRIGGERS, TRIXIE, edit_cmdline, plain_cmdline
 from edge.flash_settings import Card
 
 SECTOR = 512
@@ -49,6 +49,9 @@ class Boot(Protocol):
 
     def remove(self, name: str) -> None:
         """Remove a file or a whole folder, if it is there."""
+
+    def size(self, folder: str) -> int:
+        """How many bytes a folder's files have; 0: it is not there."""
 
     def free_bytes(self) -> int:
         """How much room there is."""
@@ -98,6 +101,10 @@ class FolderBoot:
         else:
             path.unlink(missing_ok=True)
 
+    def size(self, folder: str) -> int:
+        """How many bytes a folder's files have; 0: it is not there."""
+        return sum(path.stat().st_size for path in (self._folder / folder).rglob("*") if path.is_file())
+
     def free_bytes(self) -> int:
         """How much room there is."""
         return shutil.disk_usage(self._folder).free
@@ -142,6 +149,12 @@ class FatBoot:
         if name.split("/")[0].lower() in self.names():
             self._run("mdeltree", f"::/{name}", may_fail=True)
 
+    def size(self, folder: str) -> int:
+        """How many bytes a folder's files have; 0: it is not there."""
+        listed = self._run("mdir", "-a", "-/", f"::/{folder}", may_fail=True).stdout.decode("utf-8", "replace")
+        totals = re.findall(r"files? +([0-9 ]+) bytes", listed)
+        return int(totals[-1].replace(" ", "")) if totals else 0
+
     def free_bytes(self) -> int:
         """How much room there is."""
         listed = self._run("mdir", "::/").stdout.decode("utf-8", "replace")
@@ -176,9 +189,10 @@ class FatBoot:
 
 
 class Image(NamedTuple):
-    """Where the boot partition of an image begins, and how long the whole must be."""
+    """Where the boot partition of an image begins and ends, and how long the whole must be, in bytes."""
 
     offset: int
+    boot_end: int
     needed_bytes: int
 
 
@@ -197,7 +211,7 @@ def find_boot(head: bytes, place: str) -> Image:
             f"{place} has no partition table; expected an image of Raspberry Pi OS, or its boot partition"
         )
     if head[82:87] == b"FAT32" or head[54:57] == b"FAT":
-        return Image(0, SECTOR)
+        return Image(0, SECTOR, SECTOR)
     entries = [struct.unpack("<B3xB3xII", head[at : at + 16]) for at in range(446, 510, 16)]
     kinds = [kind for _, kind, _, _ in entries]
     if kinds[0] not in FAT_KINDS:
@@ -206,7 +220,8 @@ def find_boot(head: bytes, place: str) -> Image:
             f"{place} has {what}, not Raspberry Pi OS's FAT boot partition; is it another system's image?"
         )
     end = max(start + length for _, kind, start, length in entries if kind)
-    return Image(entries[0][2] * SECTOR, end * SECTOR)
+    _, _, start, length = entries[0]
+    return Image(start * SECTOR, (start + length) * SECTOR, end * SECTOR)
 
 
 def open_boot(path: Path) -> Boot:
@@ -266,14 +281,14 @@ def system_of(boot: Boot, release: str = "") -> str:
 
 
 def check_room(boot: Boot, files: Mapping[str, bytes], kit: Mapping[str, Path]) -> None:
-    """See that everything fits; what an earlier preparation left is counted as free, since it goes.
+    """See that everything fits; what an earlier preparation left counts as free, since it goes.
 
     Raises:
         OutputError: it does not.
     """
     sizes = [len(content) for content in files.values()] + [path.stat().st_size for path in kit.values()]
     needed = sum(-(-size // CLUSTER) * CLUSTER for size in sizes) + SLACK_BYTES
-    free = boot.free_bytes()
+    free = boot.free_bytes() + boot.size(KIT)
     if needed > free:
         raise OutputError(
             f"{boot.place}: its boot partition has {free // 10**6} MB free, and {needed // 10**6} MB are needed; leave "
@@ -292,10 +307,14 @@ def prepare(
     cmdline = boot.read("cmdline.txt")
     if cmdline is None:
         raise BadDataError(f"{boot.place} has no cmdline.txt any more; write the image to it again")
+    text = cmdline.decode("utf-8", "replace")
+    check_room(boot, files, kit)
     try:
+        # Cut off from here on, it boots as if nothing had been prepared.
+        if (plain := plain_cmdline(text)) != text:
+            boot.write("cmdline.txt", plain.encode())
         for name in (KIT, REPORT, "firstrun.sh"):
             boot.remove(name)
-        check_room(boot, files, kit)
         for name, source in kit.items():
             boot.copy(name, source)
         for name, content in files.items():
@@ -305,7 +324,7 @@ def prepare(
         for name in TRIGGERS[:-1]:
             if name in files:
                 boot.write(name, files[name])
-        boot.write("cmdline.txt", edit_cmdline(cmdline.decode("utf-8", "replace"), card, release, identity).encode())
+        boot.write("cmdline.txt", edit_cmdline(text, card, release, identity).encode())
         boot.sync()
     except OutputError:
         raise

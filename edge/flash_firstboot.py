@@ -26,7 +26,10 @@ TRIGGERS = ("user-data", "meta-data", "firstrun.sh", "cmdline.txt")
 GROUPS = "users,adm,dialout,audio,netdev,video,plugdev,cdrom,games,input,gpio,spi,i2c,render,sudo"
 """Those that Raspberry Pi Imager gives the first user."""
 
-OURS = ("systemd.run=", "systemd.run_success_action=", "systemd.run_failure_action=", "ds=nocloud")
+OURS = (
+    "systemd.run=", "systemd.run_success_action=", "systemd.run_failure_action=",
+    "systemd.unit=kernel-command-line.target", "ds=nocloud",
+)  # fmt: skip
 
 
 def templates() -> Path:
@@ -122,15 +125,18 @@ def network_manager(card: Card) -> str:
     return "\n".join([*lines, "", "[ipv4]", "method=auto", "", "[ipv6]", "method=auto", ""])
 
 
+def plain_cmdline(text: str) -> str:
+    """The kernel's command line without what an earlier preparation, or Raspberry Pi Imager, put there."""
+    return " ".join(word for word in text.split() if not word.startswith(OURS)) + "\n"
+
+
 def edit_cmdline(text: str, card: Card, release: str, identity: str) -> str:
-    """The kernel's command line for the first boot. What an earlier preparation put there goes: nothing is doubled.
+    """The kernel's command line for the first boot; nothing is doubled in it.
 
     Raspberry Pi Imager puts the same words there: an instance's id in cmdline.txt is stronger than that in meta-data.
     """
     country = "cfg80211.ieee80211_regdom="
-    dropped = (*OURS, country) if card.country else OURS
-    words = [word for word in text.split() if not word.startswith(dropped)]
-    words = [word for word in words if word != "systemd.unit=kernel-command-line.target"]
+    words = [word for word in plain_cmdline(text).split() if not (card.country and word.startswith(country))]
     words += [f"{country}{card.country}"] if card.country else []
     if release == TRIXIE:
         words.append(f"ds=nocloud;i=mien-{identity}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edge.errors import BadDataError, InputNotFoundError, MienError
@@ -13,7 +13,9 @@ from edge.flash_settings import OPTIONS, Card, make_card
 MAX_FILE_BYTES = 4 * 1024 * 1024
 
 
-def read_fleet(path: Path, common: Mapping[str, str], *, default_config: Path) -> list[Card]:
+def read_fleet(
+    path: Path, common: Mapping[str, str], *, default_config: Path, ask: Callable[[str], str] | None = None
+) -> list[Card]:
     """Read and check every row.
 
     Args:
@@ -21,6 +23,7 @@ def read_fleet(path: Path, common: Mapping[str, str], *, default_config: Path) -
             cell names are relative to the CSV's folder. Empty rows and rows that begin with `#` are passed over.
         common: what holds for all cards; a cell that is not empty wins.
         default_config: see `make_card`.
+        ask: see `make_card`.
 
     Raises:
         InputNotFoundError: the CSV cannot be read.
@@ -46,6 +49,7 @@ def read_fleet(path: Path, common: Mapping[str, str], *, default_config: Path) -
             card = make_card(
                 options,
                 default_config=default_config,
+                ask=ask,
                 where=lambda name, number=number: (  # type: ignore[misc]  # mypy knows no types of lambdas' defaults
                     f"{path}, row {number}, column {name}" if name in columns or name not in common else f"--{name}"
                 ),

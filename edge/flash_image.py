@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from edge.errors import BadDataError, InputNotFoundError
+from edge.errors import BadDataError, InputNotFoundError, MienError, OutputError
 from edge.flash_boot import SECTOR, Image, find_boot
 
 BLOCK = 4 * 1024 * 1024
@@ -77,6 +77,42 @@ def blocks(path: Path) -> Iterator[bytes]:
     if image is None or seen < image.needed_bytes:
         needed = image.needed_bytes if image else SECTOR
         raise BadDataError(f"{path} is cut short: it has {seen} bytes, and its partitions end at {needed}")
+
+
+def take_head(path: Path, head: Path) -> Image:
+    """Copy an image up to the end of its boot partition, where that can be prepared and then take the place.
+
+    Raises:
+        InputNotFoundError, BadDataError: see `blocks`.
+        OutputError: there is no room for the copy.
+    """
+    image: Image | None = None
+    try:
+        with head.open("wb") as file:
+            for block in blocks(path):
+                image = image or find_boot(block[:SECTOR], str(path))
+                file.write(block[: image.boot_end - file.tell()])
+                if file.tell() >= image.boot_end:
+                    break
+    except OSError as error:
+        if isinstance(error, MienError):
+            raise
+        raise OutputError(f"{head.parent} has no room for a copy of the boot partition: {error.strerror}") from None
+    if image is None:
+        raise BadDataError(_damaged(path))
+    return image
+
+
+def with_head(path: Path, head: Path) -> Iterator[bytes]:
+    """The image with another beginning."""
+    with head.open("rb") as file:
+        while block := file.read(BLOCK):
+            yield block
+        skip = file.tell()
+    for block in blocks(path):
+        if skip < len(block):
+            yield block[skip:]
+        skip = max(0, skip - len(block))
 
 
 def check_sha256(path: Path, expected: str) -> None:

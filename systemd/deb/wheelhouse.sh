@@ -32,7 +32,7 @@ for processor in aarch64 x86_64; do
 done
 
 # Built from a copy, so that nothing is left in the tree and nothing old that lies there gets in.
-cp -r edge trainer export setup.py pyproject.toml README.md "$part/build/source"
+cp -r edge trainer export systemd setup.py pyproject.toml README.md "$part/build/source"
 find "$part/build/source" -name __pycache__ -prune -exec rm -r {} +
 "$python" -m pip install --quiet --no-deps --require-hashes --target "$part/build/tools" \
     --requirement systemd/constraints-build.txt

@@ -1,0 +1,164 @@
+"""Preparing cards: from settings and an image to a boot folder, an image's file or a card."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import MienError, OutputError
+from edge.flash_boot import Boot, FatBoot, check_room, open_boot, prepare, system_of
+from edge.flash_card import Machine, check_device, verify_card, write_card
+from edge.flash_firstboot import boot_files, edit_cmdline, masked
+from edge.flash_image import take_head, with_head
+from edge.flash_kit import kit_files
+from edge.flash_settings import Card
+
+IDENTITY_BYTES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all cards of a run have in common.
+
+    Attributes:
+        mien: what is installed, see `kit_files`.
+        packages: Debian's packages, or None.
+        release: what somebody says of the system; empty: it is looked at.
+        dry_run: say what would be written, and write nothing.
+        show: hears what is done, of how many bytes, and how many are done.
+    """
+
+    mien: Path
+    packages: Path | None = None
+    release: str = ""
+    dry_run: bool = False
+    show: Callable[[str, int, int], None] = lambda what, total, done: None
+
+
+class Preparer:
+    """Prepares one card after the other; what was read and checked once is not again."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._kits: dict[str, dict[str, Path]] = {}
+
+    def prepare(self, boot: Boot, card: Card) -> dict[str, object]:
+        """Make a boot partition a card's, or, in a dry run, see that it could be. What was done, for a person."""
+        release = system_of(boot, self._job.release)
+        kit = self._kits.get(release)
+        if kit is None:
+            kit = self._kits[release] = kit_files(self._job.mien, self._job.packages, release)
+        identity = secrets.token_hex(IDENTITY_BYTES)
+        files = boot_files(card, release, identity)
+        if self._job.dry_run:
+            check_room(boot, files, kit)
+            shown = {name: masked(name, content, card) for name, content in sorted(files.items())}
+            cmdline = (boot.read("cmdline.txt") or b"").decode("utf-8", "replace")
+            shown["cmdline.txt"] = edit_cmdline(cmdline, card, release, identity)
+            return {"hostname": card.hostname, "release": release, "files": shown, "copied": _sizes(kit)}
+        prepare(boot, card, release, identity, files, kit)
+        return {"hostname": card.hostname, "release": release}
+
+    def prepare_place(self, path: Path, card: Card) -> dict[str, object]:
+        """Prepare a boot partition where it is."""
+        return self.prepare(open_boot(path), card) | {"written": str(path)}
+
+    def prepare_folder(self, source: Path, target: Path, card: Card) -> dict[str, object]:
+        """Copy a boot partition's folder and prepare the copy; there is none, or a whole one."""
+        if self._job.dry_run:
+            return self.prepare(open_boot(source), card) | {"written": str(target)}
+        part = _part(target)
+        try:
+            shutil.copytree(source, part)
+            done = self.prepare(open_boot(part), card)
+            if target.exists():
+                shutil.rmtree(target)
+            part.rename(target)
+        except OSError as error:
+            raise _refused(target, error) from None
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return done | {"written": str(target)}
+
+    def prepare_image(self, image: Path, target: Path, card: Card) -> dict[str, object]:
+        """Write a prepared copy of an image to a file; there is none, or a whole one."""
+        with self._prepared(image, card) as (head, done, total):
+            if not self._job.dry_run:
+                part = _part(target)
+                try:
+                    with part.open("wb") as file:
+                        for block in with_head(image, head):
+                            file.write(block)
+                            self._job.show("writing", total, file.tell())
+                        file.flush()
+                        os.fsync(file.fileno())
+                    part.replace(target)
+                except OSError as error:
+                    raise _refused(target, error) from None
+                finally:
+                    part.unlink(missing_ok=True)
+        return done | {"written": str(target)}
+
+    def write_card(
+        self, image: Path, device: Path, card: Card, machine: Machine, *, mounted_too: bool, fixed_too: bool
+    ) -> dict[str, object]:
+        """Write a prepared image to a card and read it back. The card is looked at first, and again before writing."""
+        options = {"mounted_too": mounted_too, "fixed_too": fixed_too}
+        check_device(machine.device(device), 0, **options)
+        with self._prepared(image, card) as (head, done, total):
+            chosen = machine.device(device)
+            check_device(chosen, total, **options)
+            if not self._job.dry_run:
+                written = write_card(
+                    chosen.path,
+                    with_head(image, head),
+                    lambda count: self._job.show("writing", total, count),
+                    exclusive=not mounted_too,
+                )
+                verify_card(chosen.path, written, lambda count: self._job.show("reading back", total, count))
+                done |= {"sha256": written.partition(":")[2]}
+        return done | {"written": str(device)}
+
+    @contextmanager
+    def _prepared(self, image: Path, card: Card) -> Iterator[tuple[Path, dict[str, object], int]]:
+        """The image's beginning with its boot partition prepared: all that can be wrong is found before a card is
+        touched.
+        """
+        with tempfile.TemporaryDirectory(prefix="mien-flash-", dir=_work_folder()) as folder:
+            head = Path(folder) / "head.img"
+            found = take_head(image, head)
+            boot = FatBoot(head, found.offset)
+            boot.place = str(image)
+            yield head, self.prepare(boot, card), found.needed_bytes
+
+
+def to_json(done: Mapping[str, object]) -> str:
+    """One line for one card."""
+    return json.dumps(done, ensure_ascii=False)
+
+
+def _work_folder() -> str | None:
+    """Half a gigabyte is much for a /tmp in memory."""
+    return None if "TMPDIR" in os.environ or not Path("/var/tmp").is_dir() else "/var/tmp"  # noqa: S108
+
+
+def _part(target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.with_name(target.name + ".part")
+
+
+def _refused(target: Path, error: OSError) -> Exception:
+    if isinstance(error, MienError):
+        return error
+    return OutputError(f"{target} cannot be written: {error.strerror}")
+
+
+def _sizes(kit: Mapping[str, Path]) -> dict[str, int]:
+    return {name: path.stat().st_size for name, path in kit.items()}
