@@ -28,9 +28,12 @@ TRAINER = [
 GPIO = ["gpiozero>=2", "lgpio>=0.2"]
 # From 0.20 on its server can be ended.
 METRICS = ["prometheus-client>=0.20"]
+# Of models that come from an address; a Pi has Debian's python3-cryptography.
+SIGNATURE = ["cryptography>=38"]
 # The linters are held to a series, so that a release of theirs turns no gate red by itself.
 DEV = [
     *METRICS,
+    *SIGNATURE,
     "pytest>=8",
     "pytest-timeout>=2.3",
     "gpiozero>=2",
@@ -67,6 +70,7 @@ setup(
         "metrics": METRICS,
         "fleet": FLEET,
         "gpio": GPIO,
+        "signature": SIGNATURE,
         "trainer": TRAINER,
         "dev": DEV,
     },

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge import __version__, cli_bench, cli_classify, cli_doctor, cli_erase, cli_fleet, cli_log, cli_pause
+from edge import __version__, cli_bench, cli_classify, cli_doctor, cli_erase, cli_fleet, cli_log, cli_model, cli_pause
 from edge.commandline import Parser, guarded, labels_argument, log_to_stderr
 from edge.errors import LabelsError, UsageError
 
@@ -21,6 +21,7 @@ examples:
   mien fleet --mqtt mqtt://broker                     every device on that broker
   mien doctor                                         what is wrong here, and what to do
   mien pause --for 2h                                 stop looking at once; mien resume ends it
+  mien model install mine.tflite                      another model, on trial at first
 
 'mien COMMAND --help' explains a command. Pictures stay on this machine; only events leave it, and only where you say.
 """
@@ -44,7 +45,7 @@ examples:
   mien run --config /etc/mien/mien.toml
 
 exit codes: 0 done, 64 wrong usage, 65 bad data, 66 input not there, 69 no camera or broker, 73 cannot write,
-78 wrong configuration, 130 Ctrl-C
+75 systemd starts it again with another model, 78 wrong configuration, 130 Ctrl-C
 """
 
 
@@ -68,6 +69,7 @@ def make_parser() -> Parser:
     cli_fleet.add_command(commands)
     cli_pause.add_commands(commands)
     cli_erase.add_command(commands)
+    cli_model.add_command(commands)
     cli_doctor.add_command(commands)
     cli_bench.add_command(commands)
     _add_demo(commands)

@@ -19,7 +19,7 @@ from edge.errors import BadDataError, InputNotFoundError, MienError, OutputError
 from edge.flatbuffer import IDENTIFIER
 from edge.model_fetch import CHUNK, Fetching, beside, check_url, fetch, is_url
 from edge.model_signature import ADVICE, KEYS, SUFFIX, check_signature, find_keys, load_keys
-from edge.model_store import SHIPPED, entry_of, incoming, keep, path_of, tidy
+from edge.model_store import SHIPPED, entry_of, incoming, keep, path_of
 from edge.model_trial import Trial, try_model
 from edge.modelfile import read_model_file
 
@@ -95,7 +95,6 @@ def install(source: str, folder: Path, demands: Demands, *, progress: Progress =
     Raises:
         MienError: of any kind; then nothing has changed.
     """
-    tidy(folder)
     keys = _keys_for(source, demands)
     try:
         with incoming(folder) as (path, file):

@@ -167,17 +167,16 @@ def use(folder: Path, entry: str) -> Choice:
         return _write(folder, Choice(current=entry, previous=SHIPPED if proven == entry else proven, starts=0))
 
 
-def roll_back(folder: Path) -> Choice:
-    """Have the model used again that was used before the current one.
+def find_previous(folder: Path) -> str:
+    """The model that was used before the current one.
 
     Raises:
         UsageError: there was none.
-        OSError: see `use`.
     """
-    before = read_choice(folder)
-    if before.previous == before.current:
+    choice = read_choice(folder)
+    if choice.previous == choice.current:
         raise UsageError("no other model was used before this one; 'mien model list' shows those that are installed")
-    return use(folder, before.previous)
+    return choice.previous
 
 
 def remove(folder: Path, entry: str) -> None:

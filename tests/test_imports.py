@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = ("edge", "trainer", "export")
 MAY_IMPORT = {"edge": {"edge"}, "trainer": {"edge", "trainer"}, "export": {"edge", "trainer", "export"}}
 EDGE_NEEDS = {"numpy", "cv2", "paho", "ai_edge_litert", "tflite_runtime", "picamera2", "libcamera"}
-EDGE_NEEDS |= {"prometheus_client", "rich", "gpiozero"}  # extras
+EDGE_NEEDS |= {"prometheus_client", "rich", "gpiozero", "cryptography"}  # extras
 HEAVY = {"tensorflow", "keras", "torch", "jax", "matplotlib", "sklearn"}
 
 
@@ -123,6 +123,9 @@ def test_the_daemon_loads_nothing_of_the_trainers():
         ["pause", "--help"],
         ["resume", "--help"],
         ["erase", "--help"],
+        ["model", "--help"],
+        ["model", "install", "--help"],
+        ["model", "list"],
         ["--version"],
         ["nonsense"],
     ],

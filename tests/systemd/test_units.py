@@ -101,6 +101,10 @@ def test_it_is_started_again_after_every_failure_that_time_may_heal_and_never_gi
     assert not hopeless & {commandline.FAULT, *(error.exit_code for error in healing)}
 
 
+def test_it_is_started_again_at_once_where_another_model_is_chosen(unit):
+    assert unit["RestartForceExitStatus"] == unit["SuccessExitStatus"] == [str(daemon.AGAIN)]
+
+
 def test_the_growing_pause_needs_nothing_that_bookworms_systemd_does_not_know(unit):
     assert not {"RestartSteps", "RestartMaxDelaySec"} & unit.keys()
     before, after = unit["ExecStartPre"][0], unit["ExecStopPost"][0]
