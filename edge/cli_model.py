@@ -78,7 +78,7 @@ def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
         epilog=INSTALL_EPILOG,
     )
     install.add_argument("source", metavar="FILE|URL", help="a .tflite file, or its address, https://…")
-    install.add_argument("--sha256", type=_sha256, default="", metavar="HEX", help="the SHA-256 that it must have")
+    install.add_argument("--sha256", type=_sha256, metavar="HEX", help="the SHA-256 that it must have")
     install.add_argument(
         "--key",
         type=Path,
@@ -129,7 +129,7 @@ def call_install(arguments: argparse.Namespace) -> int:
 
     config = _read_config(arguments)
     demands = Demands(
-        sha256=arguments.sha256,
+        sha256=arguments.sha256 or "",
         keys=arguments.key,
         unsigned=arguments.unsigned,
         fetching=Fetching(plain=arguments.plain_http, ca_file=arguments.ca, total=arguments.timeout),
@@ -216,16 +216,17 @@ def call_remove(arguments: argparse.Namespace) -> int:
 def _use(entry: str, folder: Path, arguments: argparse.Namespace, config: ModelConfig) -> None:
     """Have a model used, and wait for the daemon that takes it up."""
     from edge.model_change import await_daemon, daemons
-    from edge.model_store import read_choice, short, use
+    from edge.model_store import read_choice, use
 
     devices = daemons(folder)
     before = read_choice(folder).current
     with _writing(folder):
         choice = use(folder, entry)
     if before == entry and choice.starts is None:
-        _say(arguments, f"{short(entry)} is in use already")
+        _say(arguments, f"{_named(entry)} is in use already")
         return
-    _say(arguments, f"{short(entry)} is chosen; {short(choice.previous)} is kept to fall back to")
+    kept = f"; {_named(choice.previous)} is kept to fall back to" if choice.previous != entry else ""
+    _say(arguments, f"{_named(entry)} is chosen{kept}")
     if config.path is not None:
         _tell_winner(arguments, config)
     elif not devices:
@@ -233,6 +234,12 @@ def _use(entry: str, folder: Path, arguments: argparse.Namespace, config: ModelC
     elif not arguments.no_wait:
         print("waiting for the daemon to come up with it (Ctrl-C takes nothing back)", file=sys.stderr)
         _say(arguments, await_daemon(folder, entry, devices))
+
+
+def _named(entry: str) -> str:
+    from edge.model_store import SHIPPED, short
+
+    return "the model that comes with Mien" if entry == SHIPPED else short(entry)
 
 
 def _read_config(arguments: argparse.Namespace) -> ModelConfig:

@@ -188,10 +188,11 @@ def _copy(source: Path, file: BinaryIO) -> int:
         raise InputNotFoundError(f"{source}: no such model file; check the path") from None
     except OSError as error:
         raise InputNotFoundError(f"{source}: cannot be read ({error.strerror}); check its permissions") from None
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(handle)
+        raise BadDataError(f"{source}: not a file, where a .tflite model was expected")
     with os.fdopen(handle, "rb") as given:
-        about = os.fstat(given.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise BadDataError(f"{source}: not a file, where a .tflite model was expected")
         done = 0
         while chunk := given.read(CHUNK):
             done += len(chunk)
