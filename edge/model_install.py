@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -73,6 +74,7 @@ class Installed:
     signed_by: Path | None
 
 
+@cache
 def shipped_entry() -> str:
     """What the model that comes with Mien would be called in the store.
 
