@@ -18,8 +18,7 @@ SETTINGS=$KIT/settings
 REPORT=$BOOT/mien-first-boot.txt
 UNIT=mien-first-boot.service
 UNITS=$ROOT/etc/systemd/system
-# Of this preparation of the card, not of an earlier one.
-STATE=$ROOT/var/lib/mien-first-boot/$(cat "$SETTINGS/id" 2>/dev/null || echo none)
+STATE=$ROOT/var/lib/mien-first-boot
 CLOUD=$ROOT/var/lib/cloud
 WORK=$ROOT/run/mien-first-boot
 # What Mien needs of Debian (systemd/install.sh).
@@ -144,13 +143,17 @@ firstrun() {
 # --- what takes long is left to a service -----------------------------------------------------------------------------
 
 arrange() {
+    # What an earlier preparation of this card left is not of this one.
+    if [ "$(cat "$STATE/id" 2>/dev/null || true)" != "$(setting id)" ]; then rm -rf "$STATE"; fi
+    # Away from the boot partition, where it is removed in the end.
+    put 755 "$KIT/first-boot.sh" "$STATE/first-boot.sh"
+    setting id | write 644 "$STATE/id"
     put 644 "$KIT/$UNIT" "$UNITS/$UNIT"
     mkdir -p "$UNITS/multi-user.target.wants"
     ln -sfn "../$UNIT" "$UNITS/multi-user.target.wants/$UNIT"
 }
 
 cloud_init_was_cut() { # cloud-init does what it has begun only once, be it done or not
-    mkdir -p "$STATE"
     this=$(cat "$ROOT/proc/sys/kernel/random/boot_id")
     last=$(cat "$STATE/boot" 2>/dev/null || true)
     printf '%s\n' "$this" | write 644 "$STATE/boot"
@@ -191,7 +194,6 @@ wait_for_cloud_init() {
         sleep 2
         waited=$((waited + 2))
     done
-    mkdir -p "$STATE"
     : >"$STATE/finished-once"
     sync
 }
@@ -229,7 +231,8 @@ forget_secrets() {
         erase "$folder"/user-data.txt* "$folder"/cloud-config.txt "$folder"/network-config.json "$folder"/obj.pkl
     done
     for log in "$ROOT"/var/log/cloud-init.log "$ROOT"/var/log/cloud-init-output.log; do
-        if [ -f "$log" ]; then sed -i -E 's/[0-9a-f]{64}/***/g' "$log"; fi
+        # shellcheck disable=SC2016  # dollars of hashes
+        if [ -f "$log" ]; then sed -i -E 's/[0-9a-f]{64}|\$(5|6|y)\$[^ "]+/***/g' "$log"; fi
     done
 }
 
@@ -264,21 +267,26 @@ install_mien() {
 }
 
 finish() {
-    systemctl enable --quiet mien.service
-    if systemd_runs; then systemctl start --no-block mien.service; fi
-    rm -f "$UNITS/multi-user.target.wants/$UNIT" "$UNITS/$UNIT"
+    rm -rf "$KIT" "$WORK"
     sync
-    say "Mien is installed; its service starts at every boot from now on"
-    rm -rf "$KIT" "$ROOT/var/lib/mien-first-boot" "$WORK"
+    rm -f "$UNITS/multi-user.target.wants/$UNIT" "$UNITS/$UNIT"
+    rm -rf "$STATE"
     sync
     if systemd_runs; then systemctl daemon-reload; fi
 }
 
 run() {
-    wait_for_cloud_init
-    take_settings
-    forget_secrets
-    install_mien
+    if [ ! -e "$STATE/installed" ]; then
+        wait_for_cloud_init
+        take_settings
+        forget_secrets
+        install_mien
+        systemctl enable --quiet mien.service
+        if systemd_runs; then systemctl start --no-block mien.service; fi
+        say "Mien is installed; its service starts at every boot from now on"
+        : >"$STATE/installed"
+        sync
+    fi
     finish
 }
 

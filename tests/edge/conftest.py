@@ -1,5 +1,9 @@
+import base64
 import io
 import json
+import os
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -302,3 +306,87 @@ def all_that_is_made_fits_its_schema(monkeypatch, strict) -> None:
     monkeypatch.setattr(Event, "to_dict", to_dict)
     monkeypatch.setattr(edge.state, "json", SimpleNamespace(dumps=dumps))
     monkeypatch.setattr(Health, "snapshot", take)
+
+
+# What `mien-flash` works on.
+
+
+SBIN = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+
+def _tool(*command: object, content: str = "") -> None:
+    subprocess.run(list(map(str, command)), input=content.encode(), capture_output=True, check=True)
+
+
+BOOT_FILES = {
+    "config.txt": "arm_64bit=1\n",
+    "kernel8.img": "kernel",
+    "kernel_2712.img": "kernel",
+    "issue.txt": "Raspberry Pi reference 2025-05-13\nGenerated using pi-gen\n",
+}
+CMDLINE = "console=serial0,115200 console=tty1 root=PARTUUID=4d8fd085-02 rootfstype=ext4 fsck.repair=yes rootwait"
+OF_RELEASE = {
+    "bookworm": {"cmdline.txt": f"{CMDLINE} quiet init=/usr/lib/raspberrypi-sys-mods/firstboot\n"},
+    "trixie": {
+        "cmdline.txt": f"{CMDLINE} resize\n",
+        "user-data": "#cloud-config\n",
+        "meta-data": "instance_id: rpios-image\n",
+        "network-config": "# none\n",
+    },
+}
+"""Boot partitions as pi-gen makes them (stage1/00-boot-files, stage2/04-cloud-init, export-image)."""
+
+
+@pytest.fixture
+def boot_folder(tmp_path: Path) -> Callable[[str], Path]:
+    """Make a folder with a boot partition's files of a release."""
+
+    def make(release: str = "trixie", name: str = "bootfs") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for file, content in (BOOT_FILES | OF_RELEASE[release]).items():
+            (folder / file).write_text(content)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def raspberry_image(tmp_path: Path) -> Callable[..., Path]:
+    """Make an image with a partition table, a FAT boot partition of some megabytes and something behind it."""
+    missing = [tool for tool in ("mcopy", "mkfs.vfat", "sfdisk") if shutil.which(tool, path=SBIN) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not installed (apt-get install mtools dosfstools fdisk)")
+
+    def make(release: str = "trixie", megabytes: int = 36, files: dict[str, str] | None = None) -> Path:
+        path = tmp_path / f"raspios-{release}.img"
+        first, length = 8192, megabytes * 2048
+        with path.open("wb") as file:
+            file.truncate((first + length + 4096) * 512)
+        table = f"label: dos\nstart={first},size={length},type=c\nstart={first + length},size=4096,type=83\n"
+        _tool(shutil.which("sfdisk", path=SBIN), path, content=table)
+        _tool(shutil.which("mkfs.vfat", path=SBIN), "-F", 32, "--offset", first, path, megabytes * 1024)
+        for name, content in (files if files is not None else BOOT_FILES | OF_RELEASE[release]).items():
+            _tool("mcopy", "-D", "o", "-i", f"{path}@@{first * 512}", "-", f"::/{name}", content=content)
+        with path.open("r+b") as file:
+            file.seek((first + length) * 512)
+            file.write(bytes(range(256)) * 8192)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def mien_deb(tmp_path: Path) -> Path:
+    """What looks like `make deb`'s package."""
+    path = tmp_path / "mien_0.1.0_arm64.deb"
+    path.write_bytes(b"!<arch>\n" + bytes(5000))
+    return path
+
+
+@pytest.fixture
+def public_key(tmp_path: Path) -> Path:
+    path = tmp_path / "id.pub"
+    blob = base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(32)).decode()
+    path.write_text(f'ssh-ed25519 {blob} ada\'s "key" $(reboot)\n')
+    return path
