@@ -4,6 +4,7 @@ Nobody trained them: weights are random and fixed. They are for tests of everyth
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -55,7 +56,31 @@ def convert(shape: tuple[int, int, int], kind: tf.DType, softmax: bool) -> bytes
     return converter.convert()
 
 
+def seven(x: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(x, (1, -1))[:, :7]
+
+
+def hungry(x: tf.Tensor) -> tf.Tensor:
+    """Swells a face to 3.6 GB on its way."""
+    return seven(tf.image.resize(x, (30_000, 30_000))[:, :3, :3, :])
+
+
+def endless(x: tf.Tensor) -> tf.Tensor:
+    """Counts to 2,147,483,000."""
+    return tf.while_loop(lambda i, _: i < 2_147_483_000, lambda i, y: (i + 1, y * 1.0001), [tf.constant(0), seven(x)])[
+        1
+    ]
+
+
+def trap(work: Callable[[tf.Tensor], tf.Tensor]) -> bytes:
+    """A model that is whole by its bytes, and does this to whoever runs it."""
+    signature = tf.function(work, input_signature=[tf.TensorSpec((1, 24, 24, 1), tf.float32)])
+    return tf.lite.TFLiteConverter.from_concrete_functions([signature.get_concrete_function()]).convert()
+
+
 if __name__ == "__main__":
+    for work in (hungry, endless):
+        (HERE / f"{work.__name__}.tflite").write_bytes(trap(work))
     for name, shape, kind, softmax in MODELS:
         path = HERE / f"{name}.tflite"
         path.write_bytes(convert(shape, kind, softmax))
