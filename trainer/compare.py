@@ -118,7 +118,6 @@ def _train(job: Job, network: keras.Model, dataset: Dataset, progress: Progress,
         epochs=epochs,
         verbose=0,
         callbacks=[
-            keras.callbacks.TerminateOnNaN(),
             Watch(job.name, epochs, math.ceil(len(dataset.train) / batch), progress, say),  # before what it guards
             keras.callbacks.CSVLogger(job.folder / "history.csv", append=True),
             # Kept until the result is written: a kill before that costs no epoch.
@@ -140,21 +139,26 @@ class Watch(keras.callbacks.Callback):
         self._epoch, self._began = epoch, time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Move the bar."""
+        """Look at the loss, and move the bar."""
+        if not math.isfinite((logs or {}).get("loss", math.nan)):
+            self._stop(f"at step {batch + 1} of epoch {self._epoch + 1}")
         self._progress(self._epoch * self._steps + batch + 1, self._epochs * self._steps)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at the loss, and add the epoch's seconds to what is logged."""
+        """Look at what the last step did to the weights, and add the epoch's seconds to what is logged."""
         logs = {} if logs is None else logs
-        if not all(math.isfinite(logs.get(key, math.nan)) for key in ("loss", "val_loss")):
-            raise BadDataError(
-                f"{self._name}: the loss is not a number in epoch {epoch + 1}; the same command goes on after epoch "
-                f"{epoch}. If it comes again, leave the preset out with --presets"
-            )
+        if not math.isfinite(logs.get("val_loss", math.nan)):
+            self._stop(f"after epoch {epoch + 1}")
         logs["seconds"] = round(time.monotonic() - self._began, 3)
         self._say(
             f"{self._name}: epoch {epoch + 1} of {self._epochs}, {logs['accuracy']:.1%} while training, "
             f"{logs['val_accuracy']:.1%} on validation, {logs['seconds']:.0f} s"
+        )
+
+    def _stop(self, where: str) -> None:
+        raise BadDataError(
+            f"{self._name}: the loss is not a number {where}; the same command goes on after epoch {self._epoch}. "
+            "If it comes again, leave the preset out with --presets"
         )
 
 

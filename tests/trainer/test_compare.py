@@ -182,9 +182,9 @@ def interrupted(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_loss_that_is_no_number_ends_the_training_with_preset_and_epoch(drawn, tmp_path):
+def test_a_loss_that_is_no_number_ends_the_training_with_preset_step_and_epoch(drawn, tmp_path):
     [job] = planned(drawn, tmp_path, [replace(SMALL, name="wild", learning_rate=1e38)])
-    with pytest.raises(BadDataError, match="wild-official: the loss is not a number in epoch 1"):
+    with pytest.raises(BadDataError, match=r"wild-official: the loss is not a number at step \d of epoch 1"):
         train(job, drawn)
     assert job.result is None
 
