@@ -3,7 +3,6 @@
 import io
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -66,15 +65,6 @@ class Server:
 
     def stalls(self, client: socket.socket, _: str) -> None:
         self.over.wait(10)
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("certificate")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-    files = ["-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "cert.key", "-out", folder / "cert.pem"]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
-    return folder / "cert.pem"
 
 
 @pytest.fixture
