@@ -8,7 +8,8 @@
 set -euo pipefail
 umask 022
 export LC_ALL=C.UTF-8 PIP_DISABLE_PIP_VERSION_CHECK=1
-unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_USER PIP_CONSTRAINT PIP_REQUIRE_VIRTUALENV
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # `su` leaves these out
+unset CDPATH PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_USER PIP_CONSTRAINT PIP_REQUIRE_VIRTUALENV
 
 readonly HOME_DIR=/opt/mien CURRENT=/opt/mien/venv ENVIRONMENTS=/opt/mien/venvs WORK=/opt/mien/.work
 readonly CONFIG=/etc/mien/mien.toml RESULTS="/var/lib/mien /var/log/mien /var/cache/mien"
@@ -121,9 +122,14 @@ apt_get() { # ARGUMENT...: waits for another apt, within bounds
     done
 }
 
-apt_failed() { # WHAT
+apt_said() { # WHAT
     sed 's/^/    /' "$WORK/apt.log" | grep -E '^    (E|W|Err)' | tail -n 6 >&2 || true
-    die $UNAVAILABLE "$1; look at what apt said above, at the network and at the disk, mend that (if apt was interrupted: sudo dpkg --configure -a), then run this again. Nothing of Mien was changed"
+    say "$1" >&2
+}
+
+apt_failed() { # WHAT
+    apt_said "$1"
+    die $UNAVAILABLE "look at what apt said above, at the network and at the disk, mend that (if apt was interrupted: sudo dpkg --configure -a), then run this again. Nothing of Mien was changed"
 }
 
 install_debian_packages() {
@@ -132,7 +138,8 @@ install_debian_packages() {
     # shellcheck disable=SC2086
     missing=$(missing_of $REQUIRED)
     if [ -n "$missing" ]; then
-        apt_get update || apt_failed "apt cannot fetch its lists, and these packages are missing: $missing"
+        # One foreign archive that fails is no reason to stop: perhaps these come from others.
+        apt_get update || apt_said "apt cannot fetch all of its lists"
         say "installing Debian's ${missing% } (this takes minutes)"
         # shellcheck disable=SC2086
         apt_get install -y --no-install-recommends $missing || apt_failed "apt cannot install $missing"
@@ -195,7 +202,8 @@ logged() { # WHAT COMMAND...
     shift
     "$@" >"$WORK/command.log" 2>&1 </dev/null && return
     tail -n 6 "$WORK/command.log" | sed 's/^/    /' >&2
-    if grep -q 'No space left on device' "$WORK/command.log"; then die $CANNOT_WRITE "$what: the disk is full; make room, then run this again"; fi
+    # Not every program says so, and some have cleared away by now what they could not finish.
+    if grep -q 'No space left on device' "$WORK/command.log" || ! head -c 20M /dev/zero >"$WORK/room" 2>/dev/null; then die $CANNOT_WRITE "$what: the disk is full; make room, then run this again"; fi
     die $UNAVAILABLE "$what; look at what was said above${wheels:+ and at $wheels}, then run this again"
 }
 
@@ -274,19 +282,24 @@ undo() {
     local what path
     [ -s "$WORK/undo" ] || return 0
     tac "$WORK/undo" | while read -r what path; do
-        rm -f "$path"
-        if [ "$what" = restore ]; then cp -a "$WORK/before$path" "$path"; fi
-    done
+        rm -f "$path.new"
+        if [ "$what" = remove ]; then
+            rm -f "$path" || exit
+        else
+            cp -a "$WORK/before$path" "$path.new" || exit
+            mv -fT "$path.new" "$path" || exit
+        fi
+    done || die $CANNOT_WRITE "what an unfinished installation changed cannot be put back; look whether the disk is full or read-only (df -h; dmesg | tail), then run this again"
     rm -f "$WORK/undo"
     systemd_runs && systemctl daemon-reload
     return 0
 }
 
 tidy() { # what a run that was cut off left behind
-    local environment used
-    used=$(readlink -f $CURRENT || true)
+    local environment
     for environment in "$ENVIRONMENTS"/*; do
-        [ "$environment" = "$used" ] || rm -rf "$environment"
+        # By what it is and not by name: /opt may be a link to a larger disk.
+        [ "$environment" -ef $CURRENT ] || rm -rf "$environment"
     done
     rm -rf "$WORK"
     rmdir "$ENVIRONMENTS" $HOME_DIR 2>/dev/null || true
@@ -298,18 +311,30 @@ on_exit() {
     trap - EXIT
     [ $settled = yes ] && exit $code
     [ $code -ne 0 ] || code=$FAULT
+    trap '' INT TERM HUP PIPE
+    if [ $code -lt $USAGE_ERROR ]; then # a command's own, not one of ours
+        code=$CANNOT_WRITE
+        say "look whether the disk is full or read-only (df -h; dmesg | tail), then run this again" >&2 || true
+    fi
     undo
     tidy
+    trap - INT TERM HUP
     if [ $was_active = yes ]; then systemctl restart mien.service || true; fi
-    if [ -n "$before" ]; then say "nothing changed: Mien is what it was" >&2; else say "nothing was installed" >&2; fi
+    if [ -n "$before" ]; then say "nothing changed: Mien is what it was"; else say "nothing was installed"; fi >&2 || true
     exit $code
 }
 
 systemd_runs() { [ -d /run/systemd/system ] && command -v systemctl >/dev/null; }
 
-begin() {
+lock() {
+    mkdir -p /run/lock # where a system is built, nobody has made it
     exec 9>/run/lock/mien-install.lock
     flock -n 9 || die $UNAVAILABLE "another installation of Mien is running; wait for it to end"
+}
+
+begin() {
+    lock
+    cd / # Python would import what lies in the folder that this was called from
     [ -L $CURRENT ] || [ ! -e $CURRENT ] ||
         die $CANNOT_WRITE "$CURRENT is a folder that this script did not make; move it away, then run this again"
     undo
@@ -320,8 +345,15 @@ begin() {
     trap on_exit EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
+    trap 'exit 141' PIPE
     mkdir -p "$WORK"
-    if systemd_runs && systemctl is-active --quiet mien.service; then was_active=yes; fi
+    if systemd_runs; then
+        if systemctl is-active --quiet mien.service; then
+            was_active=yes
+        elif [ "$(systemctl show --property=ActiveState --value mien.service)" = activating ]; then
+            was_active=not-yet # it waits for its camera
+        fi
+    fi
 }
 
 replace() {
@@ -345,6 +377,9 @@ replace() {
         link $CURRENT/bin/mien /usr/local/bin/mien
         [ -e $CONFIG ] || put 644 "$HERE/mien.toml" $CONFIG
     fi
+    if getent passwd mien >/dev/null && ! is_our_account; then
+        say "note: there is an account mien of somebody's here; the service runs as that, and purge leaves it"
+    fi
     logged "the account cannot be made" systemd-sysusers $library/sysusers.d/mien.conf
     link "${new#"$HOME_DIR/"}" $CURRENT
 }
@@ -355,6 +390,8 @@ start_service() {
     if [ $was_active = yes ]; then
         timeout 150 systemctl restart mien.service ||
             die $FAULT "the new version does not start (journalctl -u mien says why)"
+    elif [ $was_active = not-yet ]; then
+        systemctl restart --no-block mien.service
     elif [ -z "$before" ] && [ $start = yes ]; then
         systemctl enable --quiet mien.service
         if systemd_runs; then systemctl start --no-block mien.service; fi
@@ -365,7 +402,7 @@ settle() {
     local version
     version=$($CURRENT/bin/mien --version)
     settled=yes
-    trap - EXIT INT TERM HUP
+    trap - EXIT INT TERM HUP PIPE
     sync
     rm -f "$WORK/undo"
     tidy
@@ -405,19 +442,27 @@ remove_program() {
 }
 
 remove_results() {
+    local group
     # shellcheck disable=SC2086
     rm -rf $RESULTS /etc/mien
-    if getent passwd mien >/dev/null; then userdel mien; fi
-    if getent group mien >/dev/null; then groupdel mien; fi
+    if is_our_account; then
+        userdel mien || die $UNAVAILABLE "the account mien cannot be removed; end what runs as it (ps -u mien), then purge again"
+    fi
+    group=$(getent group mien | cut -d : -f 3 || true)
+    # Numbers from 1000 on are people's.
+    if [ "${group:-1000}" -lt 1000 ] && ! getent passwd mien >/dev/null; then groupdel mien; fi
 }
+
+is_our_account() { [ "$(getent passwd mien | cut -d : -f 6)" = /var/lib/mien ]; }
 
 remove_mien() { # uninstall or purge
     if is_installed mien; then die $UNAVAILABLE "Mien is installed as a Debian package here; use: sudo apt ${1/uninstall/remove} mien"; fi
+    lock
     stop_service
     remove_program
     if [ "$1" = purge ]; then
         remove_results
-        say "the program, its configuration, its results and its account are gone; Debian's packages stay"
+        say "the program, its configuration, its results and the account that was made for it are gone; Debian's packages stay"
     else
         say "the program is gone; /etc/mien and the results stay (purge removes them), and so do Debian's packages"
     fi
@@ -427,7 +472,7 @@ as_root() { # ARGUMENT...
     [ "$(id -u)" -ne 0 ] || return 0
     if [ -t 0 ] && command -v sudo >/dev/null; then
         say "this needs root's rights; sudo may ask for your password"
-        exec sudo -- "$HERE/$(basename "$0")" "$@"
+        exec sudo -- bash "$HERE/$(basename "$0")" "$@" # a USB stick may let nothing be executed
     fi
     die $USAGE_ERROR "this needs root's rights: sudo $0 $*"
 }
@@ -456,13 +501,16 @@ main() {
         esac
         shift
     done
-    [[ $wait_s =~ ^[0-9]+$ ]] || die $USAGE_ERROR "--wait is $wait_s; expected seconds, a whole number"
+    [[ $wait_s =~ ^[0-9]{1,6}$ ]] || die $USAGE_ERROR "--wait is $wait_s; expected seconds, a whole number"
+    wait_s=$((10#$wait_s))
     if [ "$command" != install ]; then
         as_root "${given[@]}"
         remove_mien "$command"
         return
     fi
     check_system
+    [ -f "$HERE/constraints-$release.txt" ] ||
+        die $USAGE_ERROR "$HERE holds no version to install; run the install.sh in a checkout or in what make wheelhouse made. This one can: uninstall, purge"
     if [ -z "$wheels" ] && [ -d "$KIT/wheels" ]; then wheels=$KIT/wheels; fi
     if [ -n "$wheels" ]; then
         wheels=$(cd "$wheels" 2>/dev/null && pwd) || die $USAGE_ERROR "--wheels: there is no such folder"
@@ -492,7 +540,8 @@ maintain() { # ACTION...
             ;;
         prerm/remove) stop_service ;;
         postrm/remove) remove_program ;;
-        postrm/purge) remove_results ;;
+        # Somebody may have gone over to an installation by script meanwhile.
+        postrm/purge) [ -e $HOME_DIR/install.sh ] || remove_results ;;
     esac
 }
 

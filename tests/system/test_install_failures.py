@@ -70,6 +70,13 @@ def test_without_a_network_the_missing_packages_are_named(system):
     assert system.tree(*PLACES) == before
 
 
+def test_another_archive_that_is_broken_is_no_hindrance(system):
+    system.run("echo 'deb http://deb.debian.org/nowhere bookworm main' >/etc/apt/sources.list.d/other.list")
+    said = system.run(f"{SCRIPT} && mien --version")
+    assert "deb.debian.org/nowhere" in said.stderr
+    assert said.stdout.endswith("mien 0.1.0\n")
+
+
 def test_without_a_network_or_wheels_nothing_is_installed(system):
     system.run(CASCADES)
     before = system.tree(*PLACES)
@@ -123,6 +130,56 @@ cmp /tmp/before /tmp/after && {"mien --version && " if installed else ""}exit 3
     said = system.run(script, fails=True)
     assert ("are needed" if size == "100M" else "the disk is full") in said.stderr
     assert said.stdout.endswith("mien 0.1.0\n" if installed else "beside what is there\n") or not installed
+
+
+def test_a_disk_of_no_use_is_named(system):
+    system.run(CASCADES)
+    for mount, why in (
+        ("mkdir /etc/mien && mount -t tmpfs -o ro tmpfs /etc/mien", "read-only"),
+        (f"{fake('df', 'echo Avail; echo 9999')} mount -t tmpfs -o size=8M tmpfs /opt", "the disk is full"),
+    ):
+        said = system.run(f"{mount}; {SCRIPT} || {{ test $? = 73 && exit 3; }}", fails=True)
+        assert why in said.stderr
+        assert "nothing was installed" in said.stderr
+    system.run('test -z "$(ls -A /opt)" && ! command -v mien')
+
+
+def test_opt_may_be_a_link_to_another_disk(system):
+    system.run(f"{CASCADES}; mkdir /srv/ssd; rmdir /opt; ln -s /srv/ssd /opt; {SCRIPT}; {NEW}")
+    assert system.run("mien --version; ls /srv/ssd/mien/venvs | wc -l").stdout == "mien 99.0.0\n1\n"
+
+
+def test_nothing_is_expected_of_the_environment_that_it_is_called_in(system):
+    bare = "umask 077; rmdir /run/lock; export PATH=/usr/local/bin:/usr/bin:/bin CDPATH=. TMPDIR=/nowhere"
+    # What Python would import in place of its own.
+    own = "mkdir '/srv/a folder'; cp -r /mnt/kit '/srv/a folder/kit'; cd '/srv/a folder/kit'; echo 1/0 >logging.py"
+    system.run(
+        f"{CASCADES}; {bare}; {own}; systemd/install.sh --wait 08; setpriv --reuid 1000 --clear-groups mien --version"
+    )
+    system.run(f"{bare}; {SCRIPT} purge; ! getent passwd mien && ! getent group mien")
+
+
+def test_the_copy_that_removes_mien_says_that_it_has_nothing_to_install(system):
+    said = system.run(f"{CASCADES}; {SCRIPT}; /opt/mien/install.sh || {{ test $? = 64 && exit 3; }}", fails=True)
+    assert "/opt/mien holds no version to install" in said.stderr
+
+
+def test_a_purge_leaves_what_is_somebody_elses(system):
+    person = "useradd --create-home mien; mkdir -p /var/lib/mien"
+    said = system.run(f"{CASCADES}; {person}; {SCRIPT}; {SCRIPT} purge")
+    assert "an account mien of somebody's" in said.stdout
+    assert system.run("id --user --name mien; ls -d /var/lib/mien || true").stdout == "mien\n"
+
+    system.run("userdel --remove mien; groupadd --gid 1234 mien; useradd --groups mien visitor")
+    system.run(f"{SCRIPT}; {SCRIPT} purge; ! getent passwd mien")
+    assert system.run("getent group mien").stdout == "mien:x:1234:visitor\n"
+
+
+def test_purging_the_package_leaves_the_account_of_an_installation_by_script(system):
+    system.run(
+        f"{CASCADES}; dpkg -i /mnt/kit/mien_0.1.0_amd64.deb; dpkg --remove mien; {SCRIPT}; mkdir -p /var/lib/mien"
+    )
+    system.run("dpkg --purge mien; id mien; ls -d /var/lib/mien; mien --version")
 
 
 def test_what_a_run_that_was_cut_off_left_is_cleared_away_and_put_back(system):
@@ -199,3 +256,10 @@ def test_the_service_is_started_once_and_restarted_by_an_upgrade_but_never_enabl
     assert "start --no-block mien.service" in asked[0]
     assert "restart mien.service" in asked[1]
     assert "enable" not in asked[1]
+
+
+def test_a_service_that_still_waits_for_its_camera_is_restarted_and_not_waited_for(system):
+    waits = 'echo "$*" >>/tmp/systemctl.log; case $* in is-active*) exit 3 ;; show*) echo activating ;; esac'
+    system.run(f"{CASCADES}; {SCRIPT}; mkdir -p /run/systemd/system\n{fake('systemctl', waits)}{NEW}")
+    asked = (system.changed / "tmp/systemctl.log").read_text(encoding="utf-8").splitlines()
+    assert asked[-1] == "restart --no-block mien.service"
