@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import hashlib
 import json
 import os
@@ -275,8 +274,12 @@ def _open_folder(arguments: argparse.Namespace, *, change: bool = True) -> Path:
             tidy(folder)
         return folder
     folder = state / FOLDER
-    if state.exists() and not os.access(folder if folder.exists() else state, os.R_OK | os.X_OK):
-        raise refused(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    try:
+        next(folder.iterdir(), None)
+    except FileNotFoundError:  # nobody has installed any
+        pass
+    except OSError as error:
+        raise refused(folder, error) from None
     return folder
 
 

@@ -21,12 +21,12 @@ from edge.doctor_camera import check_camera
 from edge.doctor_disk import check_disk, check_folders, check_wear
 from edge.doctor_finding import FAULT, Finding, Subject, fault, not_here, ok, told
 from edge.doctor_machine import check_clock, check_memory, check_power, check_processor, check_temperature
+from edge.doctor_model import check_model
 from edge.doctor_service import ask_systemd, find_runner
 from edge.doctor_software import (
     check_cascade,
     check_interpreter,
     check_libcamera,
-    check_model,
     check_numpy,
     check_opencv,
 )

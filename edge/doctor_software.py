@@ -1,4 +1,4 @@
-"""What is installed: numpy, OpenCV, the cascade, the interpreter, the model, and the Pi's own camera library.
+"""What is installed: numpy, OpenCV, the cascade, the interpreter, and the Pi's own camera library.
 
 Each of these functions imports what it looks at, so each runs in a process of its own.
 """
@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import edge
 from edge.doctor_finding import Finding, Subject, content, fault, not_here, ok, told, warning
-from edge.errors import MienError, UnavailableError
+from edge.errors import UnavailableError
 
 APT = "usr/lib/python3/dist-packages"
 """Where apt puts Python packages, below the root."""
@@ -22,9 +20,6 @@ APT = "usr/lib/python3/dist-packages"
 WHEELS = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 SHIPPED = Path(edge.__file__).parent / "models" / "mien.tflite"
-
-TRIES = 5
-"""So many inferences are timed."""
 
 ABI_WORDS = ("dtype size changed", "ARRAY_API", "numpy.core.multiarray", "compiled using NumPy 1")
 """How packages complain that were built for another numpy."""
@@ -102,28 +97,6 @@ def check_interpreter(subject: Subject) -> Finding:
         return told(error, f"{_pip(subject)} install ai-edge-litert")
     package = next(name for name, module in MODULES.items() if type(made).__module__.startswith(module.split(".")[0]))
     return ok(f"{package} {version_of(package)}")
-
-
-def check_model(subject: Subject) -> Finding:
-    """Whether the configured model passes its self-test, and how long it takes."""
-    import numpy as np
-
-    from edge.model import open_model
-
-    config = subject.config.model
-    try:
-        model = open_model(config.path, labels=config.labels or None, threads=config.threads)
-    except MienError as error:
-        return told(error, "leave model.path empty for the model that comes with Mien")
-    face = np.zeros((model.input_size, model.input_size), np.uint8)
-    took = []
-    for _ in range(TRIES):
-        began = time.perf_counter()
-        model.classify_face(face)
-        took.append(time.perf_counter() - began)
-    tested = model.card is not None and model.card.self_test is not None
-    test = "its self-test passes" if tested else "it holds no self-test"
-    return ok(f"{model.name}: {test}; {statistics.median(took) * 1000:.1f} ms a face")
 
 
 def check_libcamera(subject: Subject) -> Finding:

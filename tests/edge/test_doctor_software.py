@@ -12,13 +12,11 @@ from edge.doctor_software import (
     apt_version,
     check_cascade,
     check_interpreter,
-    check_model,
     check_numpy,
     check_opencv,
     sees_system,
 )
 
-FOREIGN = Path(__file__).parent / "models/grey_int8_logits.tflite"
 ABI = "numpy.dtype size changed, may indicate binary incompatibility. Expected 96 from C header, got 88 from PyObject"
 APT = "usr/lib/python3/dist-packages"
 
@@ -41,22 +39,9 @@ def apart(name, subject):
     return run_apart(name, subject, 60.0, advice="install it again")
 
 
-@pytest.mark.parametrize("check", [check_numpy, check_opencv, check_cascade, check_interpreter, check_model])
+@pytest.mark.parametrize("check", [check_numpy, check_opencv, check_cascade, check_interpreter])
 def test_what_is_installed_here_is_well(make_subject, check):
     assert check(make_subject()).status == "ok"
-
-
-def test_the_model_is_named_with_its_self_test_and_its_time(make_subject):
-    assert "its self-test passes; " in check_model(make_subject()).found
-    foreign = make_subject(keys={"model.path": str(FOREIGN), "model.labels": "a,b,c,d,e,f,g"})
-    assert "grey_int8_logits: it holds no self-test" in check_model(foreign).found
-
-
-def test_a_model_that_is_none_is_a_fault_with_advice(make_subject, tmp_path):
-    (tmp_path / "junk.tflite").write_bytes(b"junk")
-    finding = check_model(make_subject(keys={"model.path": str(tmp_path / "junk.tflite")}))
-    assert finding.status == "fault"
-    assert "junk.tflite: not a .tflite model" in finding.found
 
 
 def test_a_processor_that_a_package_was_not_built_for_takes_its_own_check_down_alone(make_subject, instead):
