@@ -1,9 +1,9 @@
 #!/bin/bash
-# Fills dist/packages-RELEASE with what Mien needs of Debian beyond the smallest arm64 system: .debs, an index with
+# Fills dist/packages-RELEASE with what Mien needs of Debian beyond the smallest system: .debs, an index with
 # their SHA-256, and the release's name. `mien-flash --packages` puts it on a card, whose first boot then needs no
 # network. apt checks every file against Debian's signatures; the system's own apt is left alone.
 #
-# usage: packages.sh RELEASE [FOLDER]        RELEASE: bookworm or trixie
+# usage: packages.sh RELEASE [FOLDER [arm64 | amd64]]        RELEASE: bookworm or trixie
 set -euo pipefail
 umask 022
 export LC_ALL=C.UTF-8
@@ -14,6 +14,7 @@ case $release in
 esac
 cd "$(dirname "$0")/../.."
 house=${2:-dist/packages-$release}
+architecture=${3:-arm64}
 mirror=${MIEN_MIRROR:-http://deb.debian.org}
 needed=(python3-venv python3-numpy python3-opencv opencv-data)
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -30,8 +31,8 @@ Dir::State "$work";
 Dir::State::lists "$work/lists";
 Dir::State::status "$work/status";
 Dir::Cache "$work/cache";
-APT::Architecture "arm64";
-APT::Architectures { "arm64"; };
+APT::Architecture "$architecture";
+APT::Architectures { "$architecture"; };
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
@@ -41,11 +42,11 @@ for suite in "debian $release" "debian $release-updates" "debian-security $relea
     echo "deb [signed-by=$keys] $mirror/$suite main"
 done >"$work/etc/apt/sources.list"
 export APT_CONFIG=$work/apt.conf
-echo "reading Debian's lists for $release, arm64"
+echo "reading Debian's lists for $release, $architecture"
 apt-get -qq update || { echo "packages.sh: $mirror cannot be reached" >&2 && exit 69; }
 
 wanted() { # PACKAGE...: name=version of all that must be there for them
-    apt-get -qq --simulate install "$@" | sed -nE 's/^Inst ([^ ]+) \(([^ ]+) .*/\1=\2/p' | sed 's/:arm64=/=/' | sort
+    apt-get -qq --simulate install "$@" | sed -nE 's/^Inst ([^ ]+) \(([^ ]+) .*/\1=\2/p' | sed "s/:$architecture=/=/" | sort
 }
 
 # debootstrap's system, which Raspberry Pi OS is built on. What else an image has, apt leaves alone.
