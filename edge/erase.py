@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from edge.erasure import Erasure, erase_log, is_in_use, outboxes, remove_outbox
 from edge.errors import InputNotFoundError, MienError
 from edge.mark import check_folder, check_replaceable
 from edge.pictures import is_picture, is_video
+from edge.rotation import BEGINS, real_path
 
 if TYPE_CHECKING:
     from edge.config import Config
@@ -86,13 +88,13 @@ def erase_outboxes(state: Path, *, answered: bool) -> Erasure:
 
 
 def erase_unwritten_log(log: Path) -> Erasure:
-    """Remove a log that no daemon writes to."""
+    """Remove a log that no daemon writes to, unless it is something else that bears its name."""
+    place = real_path(log)
     try:
-        if not _is_written(log):
-            return erase_log(log)
+        problem = _why_not_ours(log, place) or _why_no_log(place)
     except OSError as error:
-        return Erasure(problems=[f"the log {log} cannot be read ({error.strerror})"])
-    return Erasure(problems=[f"another process writes to the log {log}; end it, and do this again"])
+        problem = f"the log {log} cannot be read ({error.strerror})"
+    return Erasure(problems=[problem]) if problem else erase_log(place)
 
 
 def erase_on_broker(config: Config, device: str) -> Erasure:
@@ -140,16 +142,29 @@ def annotated_files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _is_written(log: Path) -> bool:
-    """Whether another process writes to a log."""
+def _why_not_ours(log: Path, place: Path) -> str:
+    """What is wrong with a link in the log's place: who may write there must not have others delete what he may not."""
+    if not log.is_symlink():
+        return ""
+    other = place if place.exists() else place.parent
+    if log.lstat().st_uid in {0, os.geteuid(), other.stat().st_uid}:
+        return ""
+    return f"the log {log} is a link that somebody has laid to another's file, {place}; remove the link"
+
+
+def _why_no_log(place: Path) -> str:
+    """Why a file is not to be removed as a log; empty where it may be, or is not there."""
     try:
-        handle = os.open(log, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except FileNotFoundError:
-        return False
+        return ""
     try:
+        # As the daemon has it, which writes to nothing else.
+        if not stat.S_ISREG(os.fstat(handle).st_mode) or os.read(handle, 1) not in BEGINS:
+            return f"{place} is no log of events; name the log with --log"
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return f"another process writes to the log {place}; end it, and do this again"
     finally:
         os.close(handle)
-    return False
+    return ""

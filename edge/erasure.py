@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import stat
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge.rotation import numbered, old_files, real_path
+from edge.rotation import numbered, old_files
 
 
 @dataclass(slots=True)
@@ -26,16 +27,19 @@ class Erasure:
     notes: list[str] = field(default_factory=list)
 
     def remove(self, path: Path) -> None:
-        """Remove a file, and note that; one that is not there is passed over."""
+        """Remove a file or a link, and note that; one that is not there is passed over, a device never removed."""
         try:
-            size = path.lstat().st_size
+            about = path.lstat()
+            if not (stat.S_ISREG(about.st_mode) or stat.S_ISLNK(about.st_mode)):
+                self.problems.append(f"{path} cannot be removed (it is no file)")
+                return
             path.unlink()
         except FileNotFoundError:
             return
         except OSError as error:
             self.problems.append(f"{path} cannot be removed ({error.strerror})")
         else:
-            self.removed.append((str(path), size))
+            self.removed.append((str(path), about.st_size))
 
     def add(self, other: Erasure) -> None:
         """Take another account over."""
@@ -59,9 +63,9 @@ class Erasure:
         return Erasure(removed, [str(one) for one in values["problems"]], [str(one) for one in values["notes"]])
 
 
-def erase_log(path: Path) -> Erasure:
-    """Remove a log with its old files and what was torn off its lines."""
-    erasure, place = Erasure(), real_path(path)
+def erase_log(place: Path) -> Erasure:
+    """Remove a log with its old files and what was torn off its lines; `place` is where it really lies."""
+    erasure = Erasure()
     for old in [numbered(place, "torn"), numbered(place, "new"), *(file for _, file in reversed(old_files(place)))]:
         erasure.remove(old)
     erasure.remove(place)

@@ -15,6 +15,9 @@ MOST = 1000
 LONGEST_LINE = 1024 * 1024
 """Bytes; no event is nearly as long, and nobody holds more of a broken file in memory."""
 
+BEGINS = (b"", b"{", b"\0")
+"""A log's first byte: none yet, an event's, or what a power cut leaves. What begins otherwise is somebody's file."""
+
 _NUMBER = re.compile(r"[1-9][0-9]{0,3}")
 _SYNCED = b'"clock_synced":true'
 

@@ -16,7 +16,7 @@ from edge.device import clock_is_synced
 from edge.erasure import Erasure, erase_log
 from edge.errors import OutputError
 from edge.events import Event
-from edge.rotation import LONGEST_LINE, begin, expire, numbered, real_path, shift
+from edge.rotation import BEGINS, LONGEST_LINE, begin, expire, numbered, real_path, shift
 from edge.sinks import NotStoredError
 
 SYNC_EVERY = 1.0
@@ -253,8 +253,7 @@ class JsonLinesLog:
     def _repair(self, handle: int) -> None:
         """Move what follows the last line break out of the way, or finish the line if only its break is missing."""
         size = os.lseek(handle, 0, os.SEEK_END)
-        # What begins otherwise was named by mistake and is somebody's file; zeros are what a power cut leaves.
-        if size and os.pread(handle, 1, 0) not in (b"{", b"\0"):
+        if os.pread(handle, 1, 0) not in BEGINS:
             raise OutputError(f"{self.path} is there and is no log of events; give log.path another name")
         end = size
         while end and (newline := _last_newline(handle, end)) is None:

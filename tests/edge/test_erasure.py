@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from edge.attendant import Attendant, attending
 from edge.control import open_folder
+from edge.erase import erase_unwritten_log
 from edge.erasure import Erasure, erase_log, is_in_use, outboxes, remove_outbox
 from edge.errors import OutputError
 from edge.outbox import Outbox
@@ -31,9 +33,9 @@ def test_a_log_goes_with_its_old_and_torn_files_and_with_nothing_else(tmp_path):
     mine = ["log", "log.1", "log.2", "log.1000", "log.torn", "log.new"]
     others = ["log.1001", "log.01", "log.1.gz", "log.bak", "logs", "other.log"]
     for name in [*mine, *others]:
-        (tmp_path / name).write_text("12345")
+        (tmp_path / name).write_text("{2345")
     (tmp_path / "link").symlink_to("log")
-    erasure = erase_log(tmp_path / "link")
+    erasure = erase_unwritten_log(tmp_path / "link")
     assert names(tmp_path) == sorted([*others, "link"])
     assert sorted(erasure.removed) == sorted((str(tmp_path / name), 5) for name in mine)
     assert erase_log(tmp_path / "log") == Erasure()
@@ -63,7 +65,7 @@ def test_what_cannot_be_removed_is_a_problem(tmp_path):
     (tmp_path / "log").mkdir()
     erasure = erase_log(tmp_path / "log")
     assert erasure.removed == []
-    assert erasure.problems == [f"{tmp_path}/log cannot be removed (Is a directory)"]
+    assert erasure.problems == [f"{tmp_path}/log cannot be removed (it is no file)"]
 
 
 def test_an_account_reaches_another_process_whole():
@@ -245,8 +247,6 @@ def test_an_answer_that_cannot_be_written_stops_nothing(folder, caplog):
 
 
 def test_the_log_of_a_daemon_is_seen_to_be_written(tmp_path):
-    from edge.erase import erase_unwritten_log
-
     path = tmp_path / "log"
     path.write_text("{}\n")
     with path.open() as held:
@@ -256,6 +256,30 @@ def test_the_log_of_a_daemon_is_seen_to_be_written(tmp_path):
         ]
     assert erase_unwritten_log(path).removed == [(str(path), 3)]
     assert erase_unwritten_log(path) == Erasure()
+
+
+def test_what_was_named_by_mistake_and_is_no_log_stays(tmp_path):
+    diary, pipe = tmp_path / "diary", tmp_path / "pipe"
+    diary.write_text("Dear diary")
+    os.mkfifo(pipe)
+    for path in (diary, pipe, tmp_path):
+        erasure = erase_unwritten_log(path)
+        assert erasure.problems == [f"{path} is no log of events; name the log with --log"]
+        assert not erasure.removed
+    assert names(tmp_path) == ["diary", "pipe"]
+    assert erase_log(pipe).problems == [f"{pipe} cannot be removed (it is no file)"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+def test_a_link_that_somebody_has_laid_to_anothers_file_is_not_followed(tmp_path):
+    other, log = tmp_path / "daemon.json", tmp_path / "log"
+    other.write_text("{}")
+    log.symlink_to(other)
+    os.lchown(log, 12345, 12345)
+    assert "somebody has laid" in erase_unwritten_log(log).problems[0]
+    assert other.exists()
+    os.chown(other, 12345, 12345)
+    assert erase_unwritten_log(log).removed == [(str(other), 2)]
 
 
 def test_a_pause_does_not_wait_for_an_erasing(folder, wait_until):
