@@ -72,14 +72,18 @@ def open_folder(state: Path, *, shared: bool, name: str = "control") -> Path:
     """
     folder, mode = state / name, 0o770 if shared else 0o700
     try:
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            if os.geteuid() == 0:  # what root makes here is whose the rest is
-                os.chown(folder, state.stat().st_uid, state.stat().st_gid)
-            folder.chmod(mode)
-        about = folder.stat()
-        if about.st_uid == os.geteuid() and shared and about.st_mode & 0o777 != mode:
-            folder.chmod(mode)
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not through a link: whoever owns the state folder must not have root change the mode of others.
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            about = os.fstat(handle)
+            if made and os.geteuid() == 0:  # what root makes here is whose the rest is
+                os.fchown(handle, state.stat().st_uid, state.stat().st_gid)
+            if made or (about.st_uid == os.geteuid() and shared and about.st_mode & 0o777 != mode):
+                os.fchmod(handle, mode)
+        finally:
+            os.close(handle)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
@@ -89,10 +93,12 @@ def open_folder(state: Path, *, shared: bool, name: str = "control") -> Path:
 
 def refused(folder: Path, error: OSError) -> OutputError:
     """What to say where a control folder may not be used."""
-    return OutputError(
-        f"{folder} may not be written ({error.strerror}); you must be in its group: sudo usermod -aG mien $USER, and "
-        "log in again, or use sudo"
-    )
+    advice = "you must be in its group: sudo usermod -aG mien $USER, and log in again, or use sudo"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+        advice = "make room, or have nobody look until then: sudo systemctl stop mien"
+    elif error.errno in {errno.ENOTDIR, errno.ELOOP}:
+        advice = "it must be a folder, and no link to one; move away what lies there"
+    return OutputError(f"{folder} may not be written ({error.strerror}); {advice}")
 
 
 @contextmanager

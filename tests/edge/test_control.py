@@ -1,5 +1,6 @@
 """The folder in which people and the daemon meet: who may use it, and who is seen to run."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -10,7 +11,18 @@ from pathlib import Path
 import pytest
 
 import edge.control
-from edge.control import READING, RESTING, Presence, find_states, locked, open_folder, read_small, running, write_small
+from edge.control import (
+    READING,
+    RESTING,
+    Presence,
+    find_states,
+    locked,
+    open_folder,
+    read_small,
+    refused,
+    running,
+    write_small,
+)
 from edge.errors import OutputError
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +55,19 @@ def test_a_daemon_gives_its_group_the_folder_back_and_a_command_takes_it_from_no
     folder.chmod(0o700)
     open_folder(tmp_path, shared=True)
     assert mode(folder) == 0o770
+
+
+def test_a_link_in_the_folders_place_changes_no_other_folder(tmp_path):
+    other = tmp_path / "etc"
+    other.mkdir(mode=0o755)
+    (tmp_path / "control").symlink_to(other)
+    with pytest.raises(OutputError, match="no link to one"):
+        open_folder(tmp_path, shared=True)
+    assert mode(other) == 0o755
+
+
+def test_a_full_disk_that_takes_no_pause_is_no_question_of_groups(tmp_path):
+    assert "systemctl stop mien" in str(refused(tmp_path, OSError(errno.ENOSPC, "No space left on device")))
 
 
 def test_a_folder_that_cannot_be_made_says_who_may(tmp_path):
