@@ -70,9 +70,9 @@ def test_a_full_disk_that_takes_no_pause_is_no_question_of_groups(tmp_path):
     assert "systemctl stop mien" in str(refused(tmp_path, OSError(errno.ENOSPC, "No space left on device")))
 
 
-def test_a_folder_that_cannot_be_made_says_who_may(tmp_path):
+def test_a_folder_that_cannot_be_made_says_why(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"file/control may not be written \(Not a directory\); you must be in its"):
+    with pytest.raises(OutputError, match=r"file/control may not be written \(Not a directory\); it must be a folder"):
         open_folder(tmp_path / "file", shared=False)
 
 
