@@ -220,7 +220,7 @@ def load_config(
             raise ConfigError(f"{where(key)}: {refused}") from None
         origins[key] = where
 
-    if path is not None or default_path.exists():
+    if path is not None or _is_there(default_path):
         file = path or default_path
         text, table = _read(file)
         for key, value in _flat(table):
@@ -246,12 +246,20 @@ def _with_credentials(config: Config, environ: Mapping[str, str]) -> Config:
     )
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # its folder is shut to us; reading it will say so
+        return True
+
+
 def _read(path: Path) -> tuple[str, dict[str, object]]:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise InputNotFoundError(f"configuration {path} cannot be read: {error.strerror}") from None
+        advice = "; use sudo, or let others read it" if isinstance(error, PermissionError) else ""
+        raise InputNotFoundError(f"configuration {path} cannot be read: {error.strerror}{advice}") from None
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_FILE_BYTES} bytes; expected a configuration in TOML")
     try:

@@ -6,6 +6,7 @@ a process of its own.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -126,7 +127,25 @@ def prepare(
             mqtt=replace(mqtt, password_file=mqtt.password_file or held.get("mqtt-password")),
             source=replace(source, password_file=source.password_file or held.get("source-password")),
         )
-    return Subject(config, _read(path or default_path, environ), environ, runner, service, root)
+    subject = Subject(config, _read(path or default_path, environ), environ, runner, service, root)
+    return subject if path is not None else replace(subject, configuration=_as_the_service(subject, default_path))
+
+
+def _as_the_service(subject: Subject, file: Path) -> Finding:
+    """What the service makes of its configuration, which we may read."""
+    if subject.service is None or not subject.service.installed:
+        return subject.configuration
+    if not file.exists():
+        return fault(
+            f"there is no {file}, without which the service does not start",
+            f"sudo install -D -m 644 /usr/share/doc/mien/mien.toml {file}",
+        )
+    if not subject.runner.may(file, os.R_OK):
+        return fault(
+            f"{file} may not be read by {subject.runner.name}, which runs the service",
+            f"sudo chmod a+rx {file.parent} && sudo chmod a+r {file}",
+        )
+    return subject.configuration
 
 
 def _read(file: Path, environ: Mapping[str, str]) -> Finding:

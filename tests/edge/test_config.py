@@ -192,3 +192,13 @@ def test_systemds_credential_stands_in_for_a_password_file(tmp_path, toml):
 def test_reading_the_configuration_needs_neither_numpy_nor_opencv():
     code = "import sys, edge.config; assert not {'numpy', 'cv2', 'paho'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=EXAMPLE.parents[1])
+
+
+def test_a_configuration_in_a_folder_that_is_shut_to_us_is_not_taken_for_a_missing_one(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(InputNotFoundError, match="Permission denied; use sudo"):
+        load_config(None, environ={}, overrides={}, default_path=tmp_path / "mien.toml")

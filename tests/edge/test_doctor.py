@@ -8,6 +8,7 @@ import pytest
 from edge import doctor
 from edge.doctor import CHECKS, Check, examine, prepare, to_dict
 from edge.doctor_finding import FAULT, NOT_HERE, OK, WARNING, Finding, fault, ok, together, warning
+from edge.doctor_service import Runner
 from edge.errors import BadDataError, UnavailableError
 
 NOW = "2026-11-21T03:00:00.123Z"
@@ -52,6 +53,30 @@ def test_a_wrong_configuration_is_told_with_its_line_and_the_rest_is_looked_at(t
 def test_a_configuration_that_is_named_and_not_there_is_a_fault(tmp_path):
     subject = prepare(tmp_path / "absent.toml", environ={}, root=tmp_path)
     assert (subject.configuration.status, "absent.toml" in subject.configuration.found) == (FAULT, True)
+
+
+@pytest.fixture
+def installed(tmp_path, machine, monkeypatch):
+    """A machine whose systemd has the service, run by somebody who is in no group."""
+    files = {"usr/bin/systemctl": "#!/bin/sh\necho LoadState=loaded\n", "run/systemd/system/x": ""}
+    root = machine(files)
+    (root / "usr/bin/systemctl").chmod(0o755)
+    monkeypatch.setattr(doctor, "find_runner", lambda _: Runner("mien", 12345, frozenset(), ourselves=False))
+    for folder in [*tmp_path.parents][:2]:
+        folder.chmod(0o755)
+    tmp_path.chmod(0o755)
+    return root
+
+
+def test_a_configuration_that_the_service_may_not_read_or_that_is_gone_is_a_fault(tmp_path, installed):
+    assert patient(tmp_path, "", root=installed).configuration.status == OK
+    (tmp_path / "mien.toml").chmod(0o600)
+    hidden = patient(tmp_path, root=installed).configuration
+    assert (hidden.status, "may not be read by mien" in hidden.found) == (FAULT, True)
+    (tmp_path / "mien.toml").unlink()
+    gone = patient(tmp_path, root=installed).configuration
+    assert (gone.status, "there is no" in gone.found) == (FAULT, True)
+    assert prepare(tmp_path / "mien.toml", environ={}, root=installed).configuration.status == FAULT
 
 
 def test_passwords_that_systemd_hands_to_the_service_are_the_daemons(tmp_path, machine):
