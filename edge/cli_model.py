@@ -32,11 +32,11 @@ DESCRIPTION = (
 
 EPILOG = """\
 examples:
-  mien model install mine.tflite                            a file: tried here, and used from now on
-  mien model install https://models.example.org/mine.tflite its signature beside it, mine.tflite.sig, must fit a key
+  mien model install mine.tflite                        a file: tried here, and used from now on
+  mien model install https://example.org/mine.tflite    its signature, mine.tflite.sig, must fit a key of yours
   mien model list
-  mien model use mien-v1-48@4b9f885b                        'shipped' is the one that comes with Mien
-  mien model rollback                                       the one that was used before
+  mien model use mien-v1-48@4b9f885b                    'shipped' is the one that comes with Mien
+  mien model rollback                                   the one that was used before
 
 A service takes another model up by itself, with a restart of some seconds. You need no root, but must be in group mien:
 sudo usermod -aG mien $USER, and log in again. 'mien model COMMAND --help' explains a command.

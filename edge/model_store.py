@@ -180,19 +180,20 @@ def find_previous(folder: Path) -> str:
 
 
 def remove(folder: Path, entry: str) -> None:
-    """Remove an installed model.
+    """Remove an installed model. Where it was kept to fall back to, the one that comes with Mien takes its place there.
 
     Raises:
-        UsageError: it is used, or kept to fall back to, or the one that comes with Mien.
+        UsageError: it is used, or the one that comes with Mien.
         OSError: it cannot be removed.
     """
     with locked(folder):
         choice = read_choice(folder)
         if entry == SHIPPED:
             raise UsageError("the model that comes with Mien stays: it is what all others fall back to")
-        if entry in {choice.current, choice.previous}:
-            what = "in use" if entry == choice.current else "kept to fall back to"
-            raise UsageError(f"{short(entry)} is {what}; use another one first: mien model use {SHIPPED}")
+        if entry == choice.current:
+            raise UsageError(f"{short(entry)} is in use; use another one first, such as mien model use {SHIPPED}")
+        if entry == choice.previous:
+            _write(folder, replace(choice, previous=SHIPPED))
         path_of(folder, entry).unlink(missing_ok=True)
         sync_folder(folder)
 

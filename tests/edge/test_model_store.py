@@ -194,19 +194,17 @@ def test_a_choice_that_may_not_be_read_is_the_shipped_one_too(folder):
     assert "cannot be read" in read_choice(folder).why
 
 
-def test_what_is_used_or_kept_to_fall_back_to_is_not_removed(folder):
+def test_what_is_used_is_not_removed_and_behind_what_was_kept_is_the_shipped_one(folder):
     put(folder, GREY), put(folder, COLOUR)
     come_up(folder, A)
     come_up(folder, B)
     with pytest.raises(UsageError, match="is in use; use another one first"):
         remove(folder, B)
-    with pytest.raises(UsageError, match="is kept to fall back to"):
-        remove(folder, A)
     with pytest.raises(UsageError, match="comes with Mien stays"):
         remove(folder, SHIPPED)
-    come_up(folder, SHIPPED)
     remove(folder, A)
     assert stored(folder) == [B]
+    assert read_choice(folder) == Choice(current=B, previous=SHIPPED)
 
 
 def test_what_is_being_filled_stays_when_somebody_tidies_up(folder):
@@ -327,6 +325,7 @@ ACTIONS = {
     "install the same again": (ON_TRIAL[:1], lambda state: install(state, GREY), {A}),
     "use": (ON_TRIAL[:2], lambda state: use(state / FOLDER, B), {A, B}),
     "roll back": (ON_TRIAL, lambda state: use(state / FOLDER, find_previous(state / FOLDER)), {A, B}),
+    "remove what is kept": (ON_TRIAL, lambda state: remove(state / FOLDER, A), {B}),
     "remove": (ON_TRIAL[:1], lambda state: remove(state / FOLDER, OLD), {A}),
     "tidy": (ON_TRIAL[:1], lambda state: tidy(state / FOLDER), {A}),
     "count a start": (ON_TRIAL, lambda state: begin(state / FOLDER), {B}),
