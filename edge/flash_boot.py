@@ -224,14 +224,23 @@ def find_boot(head: bytes, place: str) -> Image:
     return Image(start * SECTOR, (start + length) * SECTOR, end * SECTOR)
 
 
+def mounted_at(device: Path, mounts: str) -> list[str]:
+    """Where a device or its partitions are mounted, by the text of /proc/self/mounts."""
+    pairs = [line.split(" ")[:2] for line in mounts.splitlines()]
+    return [target.replace("\\040", " ") for source, target in pairs if source.startswith(str(device))]
+
+
 def open_boot(path: Path) -> Boot:
     """A boot partition by its folder, or by the image or device that it is in.
 
     Raises:
         InputNotFoundError, BadDataError: there is none.
+        UsageError: it is mounted: the kernel would know nothing of what is written past it.
     """
     if path.is_dir():
         return FolderBoot(path)
+    if path.is_block_device() and (used := mounted_at(path.resolve(), Path("/proc/self/mounts").read_text())):
+        raise UsageError(f"{path} is mounted at {used[0]}; name that folder in its place, or unmount it first")
     try:
         with path.open("rb") as file:
             head = file.read(SECTOR)

@@ -1,11 +1,12 @@
 """Boot partitions in folders and images: what they are of, and that preparing replaces and never doubles."""
 
 import struct
+from pathlib import Path
 
 import pytest
 
 from edge.errors import BadDataError, InputNotFoundError, OutputError, UsageError
-from edge.flash_boot import FatBoot, find_boot, open_boot, prepare, system_of
+from edge.flash_boot import FatBoot, find_boot, mounted_at, open_boot, prepare, system_of
 from edge.flash_firstboot import boot_files, templates
 from edge.flash_settings import make_card
 
@@ -188,3 +189,9 @@ def test_a_broken_file_system_is_told(raspberry_image):
         file.write(bytes(1_000_000))
     with pytest.raises(OutputError, match="boot partition cannot be written or read"):
         FatBoot(path, 8192 * 512).names()
+
+
+def test_a_device_that_is_mounted_is_known_by_its_partitions_too():
+    mounts = "/dev/sda1 / ext4 rw 0 0\n/dev/sdb1 /media/ada/my\\040card vfat rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n"
+    assert mounted_at(Path("/dev/sdb"), mounts) == mounted_at(Path("/dev/sdb1"), mounts) == ["/media/ada/my card"]
+    assert mounted_at(Path("/dev/sdc"), mounts) == []

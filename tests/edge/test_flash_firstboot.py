@@ -120,9 +120,25 @@ def test_cloud_inits_own_schema_finds_nothing_wrong(tmp_path):
     ).returncode  # it can fail
 
 
-def test_every_script_is_a_shell_script():
-    for path in (templates() / "flash").glob("*.sh"):
-        subprocess.run(["sh", "-n", path], check=True)
+SCRIPTS = sorted((templates() / "flash").glob("*.sh"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_every_script_is_read_by_a_shell_and_judged_by_shellcheck(script):
+    subprocess.run(["sh", "-n", script], check=True)
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed (apt-get install shellcheck)")
+    done = subprocess.run(["shellcheck", script], capture_output=True, text=True)
+    assert done.stdout == ""
+
+
+def test_systemd_finds_nothing_wrong_with_the_service():
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed (apt-get install systemd)")
+    unit = templates() / "flash/mien-first-boot.service"
+    command = ["systemd-analyze", "--no-pager", "verify", "--man=no", "--recursive-errors=no", unit]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert (found.returncode, found.stdout + found.stderr) == (0, "")
 
 
 # The first boot, in a folder
