@@ -58,7 +58,7 @@ def ask_daemons(folder: Path, *, local: bool) -> dict[str, Erasure]:
             time.sleep(POLL_SECONDS)
             for device in [device for device in asked if device not in accounts]:
                 if (text := read_small(answers[device])) is not None:
-                    accounts[device] = Erasure.from_json(text)
+                    accounts[device] = _account(device, text)
             if not set(asked) - accounts.keys() <= running(folder).keys():
                 break  # one has ended meanwhile
     except OSError as error:
@@ -69,6 +69,13 @@ def ask_daemons(folder: Path, *, local: bool) -> dict[str, Erasure]:
     for device in set(asked) - accounts.keys():
         accounts[device] = Erasure(problems=[f"{device} has ended, or did not answer; do this again"])
     return accounts
+
+
+def _account(device: str, text: str) -> Erasure:
+    try:
+        return Erasure.from_json(text)
+    except (ValueError, TypeError, KeyError, RecursionError):  # whoever is in the group may write there
+        return Erasure(problems=[f"{device} has given no answer that can be understood; do this again"])
 
 
 def erase_outboxes(state: Path, *, answered: bool) -> Erasure:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import edge.erase
 from edge.attendant import Attendant, attending
 from edge.control import open_folder
 from edge.erase import erase_unwritten_log
@@ -280,6 +281,16 @@ def test_a_link_that_somebody_has_laid_to_anothers_file_is_not_followed(tmp_path
     assert other.exists()
     os.chown(other, 12345, 12345)
     assert erase_unwritten_log(log).removed == [(str(other), 2)]
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "[" * 5000, '{"removed": [1], "problems": [], "notes": []}'])
+def test_an_answer_that_is_none_is_a_problem(folder, answer, monkeypatch):
+    monkeypatch.setattr(edge.erase, "running", lambda _: {"kitchen": "reading"})
+    monkeypatch.setattr(edge.erase, "write_small", lambda *_: None)
+    monkeypatch.setattr(edge.erase.secrets, "token_hex", lambda _: ASKED)
+    (folder / f"erased-{ASKED}-kitchen").write_text(answer)
+    accounts = edge.erase.ask_daemons(folder, local=True)
+    assert "no answer that can be understood" in accounts["kitchen"].problems[0]
 
 
 def test_a_pause_does_not_wait_for_an_erasing(folder, wait_until):
