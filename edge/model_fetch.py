@@ -26,6 +26,9 @@ TOTAL_SECONDS = 600.0
 LOOK_SECONDS = 0.1
 """How often it is looked whether anything has come."""
 
+LATER = 5.0
+"""Seconds by which the socket itself gives up later than whoever watches it, and can say how far it came."""
+
 CHUNK = 64 * 1024
 
 MOST_REDIRECTS = 5
@@ -156,7 +159,7 @@ class _Load:
 
     def run(self) -> None:
         try:
-            with _opener(self.fetching).open(_request(self.url), timeout=self.fetching.stall) as answer:
+            with _opener(self.fetching).open(_request(self.url), timeout=self.fetching.stall + LATER) as answer:
                 self._take(answer)
         except Exception as error:  # whatever it is, the thread that waits is to hear of it
             self.error = _told(error, hide_password(self.url))

@@ -125,7 +125,7 @@ def test_a_server_that_says_nothing_is_given_up(serve, get):
     server = serve({})
     server.answers["/mine.tflite"] = server.stalls
     began = time.monotonic()
-    with pytest.raises(UnavailableError, match=r"(nothing more within 0.5 s \(0 bytes came\)|the server is silent)"):
+    with pytest.raises(UnavailableError, match=r"nothing more within 0.5 s \(0 bytes came\)"):
         get(server.url(), stall=0.5)
     assert time.monotonic() - began < 3
 
@@ -138,7 +138,9 @@ def test_a_server_that_stalls_halfway_is_given_up_with_how_far_it_came(serve, ge
         server.stalls(client, request)
 
     server.answers["/mine.tflite"] = half
-    with pytest.raises(UnavailableError, match="try again later"):
+    with pytest.raises(
+        UnavailableError, match=r"nothing more within 0.5 s \(1,000 bytes of 256,000 came\); try again later"
+    ):
         get(server.url(), stall=0.5)
 
 

@@ -376,7 +376,8 @@ def test_wherever_the_plug_is_pulled_a_working_model_is_left(action, tmp_path, q
         chosen = open_chosen(config, state, shared=False)
         assert chosen.model.name in set(map(short, allowed))
         assert chosen.refused in {None, short(B) if action == "give up" else None}
-        assert install(state, COLOUR) == 0  # whatever was left behind
+        tidy(state / FOLDER)  # as the next command does
+        come_up(state / FOLDER, put(state / FOLDER, COLOUR))
         assert not [path.name for path in (state / FOLDER).iterdir() if path.name.startswith(".")]
         assert open_chosen(config, state, shared=False).model.name == short(B)
     assert step > 2
