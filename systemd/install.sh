@@ -16,8 +16,8 @@ readonly CONFIG=/etc/mien/mien.toml RESULTS="/var/lib/mien /var/log/mien /var/ca
 readonly PACKAGED=/usr/share/mien DOCS=/usr/share/doc/mien
 # systemd-sysusers makes the account, and OpenCV's Debian package leaves its cascades to opencv-data.
 readonly REQUIRED="python3 python3-venv python3-numpy python3-opencv opencv-data systemd"
-# Raspberry Pi OS alone has picamera2; gpiozero is for a button and an LED.
-readonly OPTIONAL="python3-picamera2 python3-gpiozero python3-lgpio"
+# Raspberry Pi OS alone has picamera2; gpiozero is for a button and an LED, cryptography for signed models.
+readonly OPTIONAL="python3-picamera2 python3-gpiozero python3-lgpio python3-cryptography"
 readonly NEEDED_MB=250
 readonly USAGE_ERROR=64 UNAVAILABLE=69 FAULT=70 CANNOT_WRITE=73 WRONG_CONFIG=78
 
@@ -151,7 +151,7 @@ install_debian_packages() {
     if [ ${#wanted[@]} -gt 0 ]; then
         say "installing Debian's ${wanted[*]}"
         apt_get install -y --no-install-recommends "${wanted[@]}" ||
-            say "apt cannot install ${wanted[*]} now; without them there is no Pi camera, button or LED. Run this again with a network to have them"
+            say "apt cannot install ${wanted[*]} now; without them there is no Pi camera, button, LED or signed model. Run this again with a network to have them"
     fi
     is_installed python3-picamera2 ||
         say "note: there is no python3-picamera2 here (Raspberry Pi OS has it); USB and network cameras work"

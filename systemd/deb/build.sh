@@ -48,7 +48,7 @@ Architecture: $architecture
 Maintainer: Mien's authors <mien@localhost>
 Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f 1)
 Depends: python3 (>= 3.11), python3 (<< 3.14), python3-venv, python3-numpy, python3-opencv, opencv-data, systemd
-Recommends: python3-picamera2, python3-gpiozero, python3-lgpio
+Recommends: python3-picamera2, python3-gpiozero, python3-lgpio, python3-cryptography
 Section: video
 Priority: optional
 Description: reads facial expressions on a Raspberry Pi
