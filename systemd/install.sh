@@ -177,7 +177,7 @@ make_environment() {
     else
         say "building Mien's wheel"
         mkdir -p "$build/source"
-        cp -r "$KIT/"{edge,trainer,export,setup.py,pyproject.toml,README.md} "$build/source"
+        cp -r "$KIT/"{edge,trainer,export,systemd,setup.py,pyproject.toml,README.md} "$build/source"
         pip "setuptools cannot be had" install "${from[@]}" --require-hashes --no-deps --target "$build/tools" \
             -r "$HERE/constraints-build.txt"
         PYTHONPATH=$build/tools pip "Mien's wheel cannot be built" wheel --no-index --no-deps --no-build-isolation \

@@ -41,6 +41,12 @@ def test_each_package_is_pinned_with_hashes_and_none_stands_before_debians(relea
     assert pinned["ai-edge-litert"][1] == 2
 
 
+def test_a_checkout_and_the_wheelhouse_make_the_wheel_of_the_same_files():
+    here = re.search(r'cp -r "\$KIT/"\{(.+?)\} ', SCRIPT.read_text(encoding="utf-8"))[1].split(",")
+    house = (ROOT / "systemd/deb/wheelhouse.sh").read_text(encoding="utf-8")
+    assert here == re.search(r'^cp -r (.+?) "\$part/build', house, flags=re.MULTILINE)[1].split()
+
+
 @pytest.mark.parametrize(
     ("architecture", "why"), [("armhf", "this system is 32-bit (armhf)"), ("mips64el", "this processor (mips64el)")]
 )
