@@ -177,8 +177,8 @@ def paint_faces(faces: Mapping[str, Box], size: tuple[int, int] = (640, 360)) ->
     return image
 
 
-def wait_until(happened: Callable[[], object], seconds: float = 10.0) -> None:
-    """Fail where something does not come true in time."""
+def wait_until(happened: Callable[[], object], seconds: float = 30.0) -> None:
+    """Fail where something does not come true in time, which is long: a busy machine is no fault."""
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, f"not within {seconds:g} s"
