@@ -47,6 +47,8 @@ TOOLS = {
     "unshare": "util-linux",
     "mke2fs": "e2fsprogs",
     "debugfs": "e2fsprogs",
+    "mkfs.vfat": "dosfstools",
+    "mcopy": "mtools",
     "qemu-system-aarch64": "qemu-system-arm",
     "mosquitto": "mosquitto",
 }

@@ -85,15 +85,18 @@ class Image:
     initrd: Path
 
 
-def open_image(package: Path) -> Image:
+def open_image(package: Path | None) -> Image:
     """The image with this `mien_*_arm64.deb` installed, made anew where that or anything else in it has changed.
+
+    Args:
+        package: the package; None: it is for the first boot to install.
 
     Raises:
         UnavailableError: a tool is missing, or something could not be fetched or installed.
     """
     base = open_base()
     guest = [(path.name, path.read_bytes()) for path in sorted(GUEST.iterdir())]
-    content = hashlib.sha256(package.read_bytes()).hexdigest()
+    content = package and hashlib.sha256(package.read_bytes()).hexdigest()
     parts = (base.name, content, guest, WHEELS, STUBS, STATUS, SCENE, FRAMES, CORE, BUILD, FREE_MB)
     place = cache() / f"virtual-pi-card-{digest(*parts)}"
     if not place.is_dir():
@@ -105,8 +108,8 @@ def open_image(package: Path) -> Image:
             kit = Path(layer) / "kit"
             _fill(kit, package)
             apart = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--fork", "--kill-child"]
-            build = ["bash", "-c", BUILD, "build", base, Path(layer) / "card", kit, part / "disk", str(FREE_MB)]
-            make([*apart, *build])
+            places = [base, Path(layer) / "card", kit, part / "disk"]
+            make([*apart, "bash", "-c", BUILD, "build", *places, str(FREE_MB)])
         for name in ("vmlinuz", "initrd.img"):
             (newest,) = sorted((base / "boot").glob(f"{name}-*"))[-1:]
             shutil.copyfile(newest, part / name)
@@ -127,11 +130,12 @@ def make_package(folder: Path) -> Path:
     return package
 
 
-def _fill(kit: Path, package: Path) -> None:
+def _fill(kit: Path, package: Path | None) -> None:
     """All that is to be installed."""
     kit.mkdir()
     shutil.copytree(GUEST, kit / "guest")
-    shutil.copyfile(package, kit / "mien.deb")
+    if package is not None:
+        shutil.copyfile(package, kit / "mien.deb")
     (kit / "cpuinfo").write_text("".join(CORE.format(number=number) for number in range(2)), encoding="ascii")
     _fetch_picamera2(kit / "site")
     (kit / "frames").mkdir()

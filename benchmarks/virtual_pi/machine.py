@@ -11,7 +11,6 @@ import contextlib
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,32 +51,22 @@ class Drive:
 class VirtualPi:
     """A Pi with a card of its own, which outlasts a power cut.
 
+    Attributes:
+        disk: the card.
+        drives: further disks, `/dev/vdb` and so on; they may be added while the power is off.
+        words: further ones on the kernel's command line; the same goes for them.
+
     Args:
         image: what is copied onto the card.
         folder: where the card and what the console said lie.
-        mqtt_port: of the broker on this machine; None: Mien publishes nowhere.
-        drives: further disks, `/dev/vdb` and so on.
-        cloud_init: whether cloud-init looks for what a person left on a boot partition.
     """
 
-    def __init__(
-        self,
-        image: Image,
-        folder: Path,
-        *,
-        mqtt_port: int | None = None,
-        drives: Sequence[Drive] = (),
-        cloud_init: bool = False,
-    ) -> None:
+    def __init__(self, image: Image, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.image, self.folder = image, folder
         self.disk, self.console = folder / "card", folder / "console.log"
-        self._drives = drives
-        self._arguments = ARGUMENTS
-        if mqtt_port is not None:
-            self._arguments += f" systemd.setenv=MIEN_MQTT_URL=mqtt://{HOST}:{mqtt_port}"
-        if not cloud_init:
-            self._arguments += " cloud-init=disabled"
+        self.drives: list[Drive] = []
+        self.words = ["cloud-init=disabled"]
         self._process: subprocess.Popen[bytes] | None = None
         self._agent: socket.socket | None = None
         self.started_at = 0.0
@@ -93,7 +82,7 @@ class VirtualPi:
         """
         path = self.folder / "agent.sock"
         path.unlink(missing_ok=True)
-        disks = [Drive(self.disk), *self._drives]
+        disks = [Drive(self.disk), *self.drives]
         attached: list[str] = []
         for number, drive in enumerate(disks):
             access = "on" if drive.read_only else "off"
@@ -101,13 +90,13 @@ class VirtualPi:
             source = f"file={drive.path},format=raw"
             if record is not None and number == 0:
                 record.touch()
-                file, log = f"file.driver=file,file.filename={drive.path}", f"log.driver=file,log.filename={record}"
-                source = f"driver=blklogwrites,{file},{log}"
+                source = f"driver=blklogwrites,file.driver=file,file.filename={drive.path}"
+                source += f",log.driver=file,log.filename={record}"
             attached += ["-drive", f"{source},{how}", "-device", f"virtio-blk-pci,drive=disk{number}"]
-        command = [
+        command: list[str | Path] = [
             "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "2048", "-nodefaults",
             "-display", "none", "-no-reboot", "-kernel", self.image.kernel, "-initrd", self.image.initrd,
-            "-append", self._arguments, *attached, "-netdev", "user,id=net", "-device",
+            "-append", " ".join([ARGUMENTS, *self.words]), *attached, "-netdev", "user,id=net", "-device",
             "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=agent,path={path},server=on,wait=off",
             "-device", "virtserialport,chardev=agent,name=virtual-pi",
@@ -116,7 +105,7 @@ class VirtualPi:
         ]  # fmt: skip
         self.started_at = time.monotonic()
         with (self.folder / "qemu.log").open("ab") as log:
-            self._process = subprocess.Popen(["nice", "-n", "5", *command], stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while True:
             self._agent = socket.socket(socket.AF_UNIX)

@@ -7,17 +7,37 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.mqtt_world import Broker
 from benchmarks.virtual_pi.image import Image
-from benchmarks.virtual_pi.machine import Drive, VirtualPi
+from benchmarks.virtual_pi.machine import HOST, VirtualPi
 from benchmarks.virtual_pi.world import Arrival, Listener
-from edge.errors import UnavailableError
+from edge.errors import MienError, UnavailableError
 
-PATIENCE = 600.0
+PATIENCE = 1800.0
 """Seconds that anything may take: an emulated processor that shares this machine with others is slow."""
+
+
+class NotSurvivedError(MienError, AssertionError):
+    """The Pi, or what was on it, did not come through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a scenario found.
+
+    Attributes:
+        title: what was done.
+        figures: in words -> a figure with its unit, to be printed.
+        values: the same and more, to be asked for.
+    """
+
+    title: str
+    figures: dict[str, str]
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -32,6 +52,20 @@ class Scene:
     def next_event(self, wanted: Callable[[Arrival], bool] = lambda _: True) -> Arrival:
         """The next event to arrive."""
         return self.listener.wait(wanted, PATIENCE, after=len(self.listener.arrivals))
+
+    def first_event(self) -> Arrival:
+        """Switch the Pi on, and wait until it publishes."""
+        self.pi.start()
+        return self.listener.wait(lambda _: True, PATIENCE)
+
+    def next_start(self, before: int) -> Arrival:
+        """The first event of a start later than this one."""
+        return self.listener.wait(later_than(before), PATIENCE)
+
+    def logged(self) -> list[str]:
+        """The ids in the log and its old files, in order."""
+        lines = "cat $(ls -rv /var/log/mien/mien.jsonl*[0-9l])"
+        return self.pi.run(lines + ' | sed -E \'s/.*"id": ?"([^"]*)".*/\\1/\'').split()
 
     def main_pid(self) -> int:
         """Of the daemon."""
@@ -52,7 +86,7 @@ class Scene:
 
 
 @contextlib.contextmanager
-def scene(image: Image, *, drives: Sequence[Drive] = (), cloud_init: bool = False) -> Iterator[Scene]:
+def scene(image: Image) -> Iterator[Scene]:
     """A switched-off Pi with a card of its own, a broker that runs and a listener; all gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="mien-pi-"))
     try:
@@ -60,9 +94,8 @@ def scene(image: Image, *, drives: Sequence[Drive] = (), cloud_init: bool = Fals
         broker = Broker(folder / "broker")
         try:
             listener = Listener(broker.open_port)
-            port, place = broker.open_port, folder / "pi"
-            powered = VirtualPi(image, place, mqtt_port=port, drives=drives, cloud_init=cloud_init)
-            with contextlib.closing(listener), powered as pi:
+            with contextlib.closing(listener), VirtualPi(image, folder / "pi") as pi:
+                pi.words.append(f"systemd.setenv=MIEN_MQTT_URL=mqtt://{HOST}:{broker.open_port}")
                 yield Scene(pi, broker, listener, folder)
         finally:
             broker.stop()
@@ -78,3 +111,14 @@ def start_of(ident: str) -> int:
 def number_of(ident: str) -> int:
     """An event's number within its start."""
     return int(ident.split("-")[-1])
+
+
+def later_than(start: int) -> Callable[[Arrival], bool]:
+    """Whether an event belongs to a start behind that one."""
+    return lambda arrival: start_of(arrival.id) > start
+
+
+def never_twice(ids: Sequence[str]) -> None:
+    """See to it that no id was used for two events."""
+    if len(set(ids)) < len(ids):
+        raise NotSurvivedError("an id was used twice")
