@@ -46,7 +46,7 @@ INSTALL_EPILOG = """\
 What comes is compared with --sha256 and its ed25519 signature, opened and run in a process of its own with limits on
 memory and time, must pass its self-test, and read a photograph. Only then does it get its place; whatever fails before,
 nothing has changed. Trusted keys are PEM files in /etc/mien/keys, or those named with --key. A file needs no signature,
-but one that lies beside it must fit.
+but one that lies beside it must fit where a key is trusted.
 
 To sign a model:
   openssl genpkey -algorithm ed25519 -out publisher.key               once; keep it secret
@@ -124,6 +124,7 @@ def call_install(arguments: argparse.Namespace) -> int:
     """Run `mien model install` and return its exit code."""
     from edge.model_fetch import Fetching
     from edge.model_install import Demands, install
+    from edge.model_signature import SUFFIX
     from edge.model_store import SHIPPED, entry_of, short
 
     config = _read_config(arguments)
@@ -141,7 +142,8 @@ def call_install(arguments: argparse.Namespace) -> int:
         progress.clear()
     trial, signed = installed.trial, installed.signed_by
     place = "comes with Mien" if installed.entry == SHIPPED else "is installed"
-    who = f"signed by {signed}" if signed else "not signed"
+    unchecked = os.path.exists(f"{arguments.source}{SUFFIX}")  # noqa: PTH110  # False also where we may not look
+    who = f"signed by {signed}" if signed else "its signature was not checked" if unchecked else "not signed"
     _say(arguments, f"{short(entry_of(trial.name, trial.sha256))} {place}: {installed.size:,} bytes, {who}")
     _say(arguments, _told(trial))
     if not arguments.no_use:
@@ -304,7 +306,14 @@ def _listed(folder: Path, config: ModelConfig) -> dict[str, Any]:
     for entry in [SHIPPED, *stored(folder)]:
         path, full = (SHIPPED_FILE, shipped_entry()) if entry == SHIPPED else (path_of(folder, entry), entry)
         name, _, sha256 = full.rpartition("@")
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:  # somebody has removed it just now
+            continue
+        except OSError as error:
+            raise InputNotFoundError(
+                f"{path} cannot be read ({error.strerror}); 'mien model remove' removes it"
+            ) from None
         models.append(
             {
                 "name": short(full),

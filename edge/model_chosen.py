@@ -148,9 +148,12 @@ def open_stored(folder: Path, entry: str, *, labels: Sequence[str] | None = None
     """Open an installed model; see `open_model`.
 
     Raises:
+        InputNotFoundError: it is not there.
         BadDataError: also where it is not, byte for byte, what was installed.
     """
     path = model_store.path_of(folder, entry)
+    if not model_store.is_model(path):
+        raise InputNotFoundError(f"{path}: no such model file; install it again")
     file = read_model_file(path)
     if not entry.endswith(f"@{file.sha256}"):
         raise BadDataError(f"{path}: damaged (its SHA-256 is another than when it was installed); install it again")

@@ -196,6 +196,14 @@ class _Load:
 class _OnlyToHttps(urllib.request.HTTPRedirectHandler):
     max_redirections = MOST_REDIRECTS
 
+    def http_error_302(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any
+    ) -> urllib.request.Request | None:
+        fp.close()  # else Python reads the whole page that comes with it, however long that is
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:

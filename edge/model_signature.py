@@ -122,6 +122,8 @@ def _read_key(path: Path) -> Ed25519PublicKey:
             f"{path} is a private key, which belongs on the publisher's machine alone; "
             "make the public one: openssl pkey -in PRIVATE -pubout -out PUBLIC.pem"
         )
+    if text.count(b"-----BEGIN ") > 1:
+        raise BadDataError(f"{path} holds several keys, of which only the first would be used; one file for each")
     try:
         key = load_pem_public_key(text)
     except (ValueError, UnsupportedAlgorithm):

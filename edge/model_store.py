@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -77,10 +78,18 @@ def path_of(folder: Path, entry: str) -> Path:
     return folder / f"{entry}.tflite"
 
 
-def stored(folder: Path) -> list[str]:
-    """The models that are installed, in order of their names."""
+def is_model(path: Path) -> bool:
+    """Whether a file lies there: reading a pipe would never end, and a link leads to what nobody has installed."""
     try:
-        names = [path.stem for path in folder.glob("*.tflite")]
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def stored(folder: Path) -> list[str]:
+    """The models that are installed, in order of their names. Links, pipes and folders are none."""
+    try:
+        names = [path.stem for path in folder.glob("*.tflite") if is_model(path)]
     except OSError:
         return []
     return sorted(name for name in names if _ENTRY.fullmatch(name))
@@ -123,6 +132,7 @@ def incoming(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     with locked(folder):  # nobody tidies up between these two steps
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         fcntl.flock(handle, fcntl.LOCK_EX)
+        os.fchmod(handle, 0o644)  # whatever the umask: the folder alone says who may read, and others tidy up
     try:
         with os.fdopen(handle, "w+b") as file:
             yield path, file
@@ -143,7 +153,6 @@ def keep(folder: Path, path: Path, file: BinaryIO, entry: str) -> None:
         OSError: it cannot be kept.
     """
     file.flush()
-    os.fchmod(file.fileno(), 0o644)  # whatever the umask: the folder alone says who may read
     os.fsync(file.fileno())
     with locked(folder):
         path.replace(path_of(folder, entry))
@@ -158,7 +167,7 @@ def use(folder: Path, entry: str) -> Choice:
         OSError: that cannot be written.
     """
     with locked(folder):
-        if entry != SHIPPED and not path_of(folder, entry).is_file():
+        if entry != SHIPPED and not is_model(path_of(folder, entry)):
             raise InputNotFoundError(f"{short(entry)} is not installed; 'mien model list' shows what is")
         before = read_choice(folder)
         if entry == before.current and before.refused is None and not before.why:
@@ -202,11 +211,16 @@ def tidy(folder: Path) -> None:
     """Remove what commands have left that were cut off; what another one is filling just now stays."""
     with locked(folder):
         for path in folder.glob(f".{CHOICE}.*"):  # only written under the lock
-            path.unlink(missing_ok=True)
-        for path in folder.glob(f"{_INCOMING}*"):
-            with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(OSError):
                 path.unlink()
+        for path in folder.glob(f"{_INCOMING}*"):
+            with suppress(OSError):  # whatever else somebody has laid here must keep nobody from his models
+                handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                finally:
+                    os.close(handle)
 
 
 def find(folder: Path, wanted: str, shipped: str) -> str:

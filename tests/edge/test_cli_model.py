@@ -91,6 +91,14 @@ def test_a_file_is_installed_tried_and_chosen(state, tmp_path, capsys):
     assert shown[2] == f"{name}            6,832  used, on trial"
 
 
+def test_a_signature_that_nobody_checked_is_not_passed_over_in_silence(state, tmp_path, capsys):
+    path = tmp_path / "mine.tflite"
+    path.write_bytes(GREY.read_bytes())
+    path.with_name("mine.tflite.sig").write_bytes(b"x" * 64)
+    assert mien("install", path, "--no-use", "--unsigned") == 0
+    assert "its signature was not checked" in capsys.readouterr().out
+
+
 def test_one_that_fails_changes_nothing(folder, tmp_path, capsys):
     (tmp_path / "half.tflite").write_bytes(SHIPPED_FILE.read_bytes()[:1_000_000])
     before = sorted(path.name for path in folder.iterdir())

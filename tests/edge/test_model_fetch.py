@@ -294,6 +294,20 @@ def test_a_redirect_to_anything_else_is_not(scheme, serve, get):
     assert plain.asked == []
 
 
+def test_the_page_that_comes_with_a_redirect_is_not_read(serve, get):
+    sent = 0
+
+    def endless(client: socket.socket, _: str) -> None:
+        nonlocal sent
+        client.sendall(say("302 Found\nLocation: /new"))
+        with suppress(OSError):
+            while sent < 50_000_000:
+                sent += client.send(b"x" * 65536)
+
+    assert get(serve({"/new": whole, "/mine.tflite": endless}).url()) == CONTENT
+    assert sent < 50_000_000
+
+
 def test_redirects_that_do_not_end_are_given_up(serve, get):
     with pytest.raises(UnavailableError, match="302"):
         get(serve(moved("/mine.tflite")).url())

@@ -105,6 +105,13 @@ def test_a_key_of_another_kind_or_none_is_named(signed):
         load_keys([signed / "nowhere.pem"], "mine.tflite")
 
 
+@needs_openssl
+def test_several_keys_in_one_file_are_refused_rather_than_passed_over(signed):
+    (signed / "two.pem").write_bytes((signed / "publisher.pem").read_bytes() * 2)
+    with pytest.raises(BadDataError, match=r"two.pem holds several keys.*one file for each"):
+        load_keys([signed / "two.pem"], "mine.tflite")
+
+
 def test_keys_that_are_named_take_the_place_of_those_in_the_folder(tmp_path):
     for name in ("b.pem", "a.pem", "notes.txt"):
         (tmp_path / name).write_text("")

@@ -76,7 +76,7 @@ def come_up(folder: Path, entry: str) -> None:
 
 
 def test_what_is_kept_has_name_and_digest_and_can_be_read_by_the_service(folder):
-    os.umask(before := os.umask(0o077))
+    before = os.umask(0o077)
     try:
         assert put(folder, GREY) == A
     finally:
@@ -213,6 +213,33 @@ def test_what_is_being_filled_stays_when_somebody_tidies_up(folder):
     with incoming(folder) as (path, _):
         tidy(folder)
         assert list(folder.iterdir()) == [path]
+
+
+def test_what_a_cautious_umask_has_left_is_tidied_up_by_others_too(folder):
+    before = os.umask(0o077)
+    try:
+        with incoming(folder) as (path, _):
+            assert path.stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+
+
+def test_pipes_links_and_folders_are_no_models_and_hold_up_nobody(folder):
+    digests = [letter * 64 for letter in "abc"]
+    os.mkfifo(path_of(folder, f"pipe@{digests[0]}"))
+    path_of(folder, f"link@{digests[1]}").symlink_to("/dev/zero")
+    path_of(folder, f"folder@{digests[2]}").mkdir()
+    os.mkfifo(folder / ".incoming-1-pipe")
+    (folder / ".incoming-1-folder").mkdir()
+    (folder / f".{CHOICE}.1").mkdir()
+    tidy(folder)
+    assert stored(folder) == []
+    with pytest.raises(InputNotFoundError, match="not installed"):
+        use(folder, f"pipe@{digests[0]}")
+    assert main(["model", "list", "--state", str(folder.parent)]) == 0
+    (folder / CHOICE).write_text(f'{{"current": "pipe@{digests[0]}", "previous": "link@{digests[1]}"}}')
+    chosen = open_chosen(Config(), folder.parent, shared=False)
+    assert (chosen.model.name, chosen.refused) == (SHIPPED_AS[:19], f"link@{digests[1][:8]}")
 
 
 def test_files_of_other_names_are_no_models(folder):
