@@ -156,6 +156,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--boot {boot} is no folder; --out copies folders. Copy the file first, or name it as IMAGE")
     if arguments.fleet and boot is not None and out is None:
         raise UsageError("--fleet prepares many cards, and --boot is one; say --out FOLDER, where a copy for each goes")
+    if out is not None and out.exists() and not (out.is_file() or out.is_dir()):
+        raise UsageError(f"--out {out} is no file; a card is written with --card")
     if arguments.sha256 and image is None:
         raise UsageError("--sha256 is that of an IMAGE, and none is named")
     if arguments.mien is None:

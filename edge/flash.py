@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.errors import MienError, OutputError
+from edge.errors import MienError, OutputError, UsageError
 from edge.flash_boot import Boot, FatBoot, check_room, open_boot, prepare, system_of
 from edge.flash_card import Machine, check_device, verify_card, write_card
-from edge.flash_firstboot import boot_files, edit_cmdline, masked
+from edge.flash_firstboot import KIT, boot_files, edit_cmdline, masked
 from edge.flash_image import take_head, with_head
 from edge.flash_kit import kit_files
 from edge.flash_settings import Card
@@ -72,11 +72,15 @@ class Preparer:
 
     def prepare_folder(self, source: Path, target: Path, card: Card) -> dict[str, object]:
         """Copy a boot partition's folder and prepare the copy; there is none, or a whole one."""
+        _check_target(source, target)
         if self._job.dry_run:
             return self.prepare(open_boot(source), card) | {"written": str(target)}
         part = _part(target)
         try:
-            shutil.copytree(source, part)
+            shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+            part.mkdir(mode=0o700)  # it has secrets in it
+            shutil.copytree(source, part, dirs_exist_ok=True)
+            part.chmod(0o700)
             done = self.prepare(open_boot(part), card)
             if target.exists():
                 shutil.rmtree(target)
@@ -89,11 +93,13 @@ class Preparer:
 
     def prepare_image(self, image: Path, target: Path, card: Card) -> dict[str, object]:
         """Write a prepared copy of an image to a file; there is none, or a whole one."""
+        _check_target(image, target)
         with self._prepared(image, card) as (head, done, total):
             if not self._job.dry_run:
                 part = _part(target)
                 try:
-                    with part.open("wb") as file:
+                    part.unlink(missing_ok=True)
+                    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                         for block in with_head(image, head):
                             file.write(block)
                             self._job.show("writing", total, file.tell())
@@ -147,6 +153,26 @@ def to_json(done: Mapping[str, object]) -> str:
 def _work_folder() -> str | None:
     """Half a gigabyte is much for a /tmp in memory."""
     return None if "TMPDIR" in os.environ or not Path("/var/tmp").is_dir() else "/var/tmp"  # noqa: S108
+
+
+def _check_target(source: Path, target: Path) -> None:
+    """See that nothing is lost where a copy is to go.
+
+    Raises:
+        UsageError: it is the source, or in it.
+        OutputError: something else is there than an earlier copy.
+    """
+    real = target.resolve()
+    if source.resolve() in (real, *real.parents):
+        raise UsageError(f"--out: {target} is what is copied, or in it; name another place")
+    if not target.exists() or (source.is_file() and target.is_file()):
+        return
+    if not (source.is_dir() and target.is_dir()):
+        raise OutputError(f"--out: {target} is there already, and no earlier copy; name another place")
+    if any(target.iterdir()) and not (target / KIT / "settings/id").is_file():
+        raise OutputError(
+            f"--out: {target} has something else in it than an earlier copy; name an empty or a new folder"
+        )
 
 
 def _part(target: Path) -> Path:

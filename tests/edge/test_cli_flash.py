@@ -131,6 +131,34 @@ def test_an_image_that_breaks_off_leaves_no_half_copy(flash, raspberry_image, tm
     assert not list(tmp_path.glob("new.img*"))
 
 
+def test_a_copy_takes_the_place_of_nothing_but_an_earlier_copy(flash, raspberry_image, boot_folder, tmp_path):
+    source, image, mine = boot_folder("trixie"), raspberry_image("trixie"), tmp_path / "home"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    before = image.read_bytes()
+    for arguments, code, why in (
+        (["--boot", source, "--out", mine], 73, "something else in it than an earlier copy"),
+        (["--boot", source, "--out", source], 64, "is what is copied"),
+        (["--boot", source, "--out", source / "a/b"], 64, "is what is copied, or in it"),
+        (["--boot", source, "--out", mine / "thesis.txt"], 73, "is there already, and no earlier copy"),
+        ([image, "--out", image], 64, "is what is copied"),
+        ([image, "--out", "/dev/null"], 64, "is no file; a card is written with --card"),
+    ):
+        got, _, err = flash(*arguments, "--hostname", "kitchen")
+        assert (got, why in err) == (code, True), err
+    assert (mine / "thesis.txt").read_text() == "years of work"
+    assert (image.read_bytes(), source.is_dir()) == (before, True)
+    (tmp_path / "copy.part").mkdir()
+    for _ in range(2):
+        assert flash("--boot", source, "--out", tmp_path / "copy", "--hostname", "kitchen")[0] == 0
+
+
+def test_what_has_secrets_in_it_is_for_its_owner_alone(flash, raspberry_image, boot_folder, tmp_path):
+    assert flash(raspberry_image("trixie"), "--out", tmp_path / "x.img", "--hostname", "a")[0] == 0
+    assert flash("--boot", boot_folder("trixie"), "--out", tmp_path / "x", "--hostname", "a")[0] == 0
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("x.img", "x")] == [0o600, 0o700]
+
+
 def test_a_mounted_partition_is_prepared_where_it_is(flash, boot_folder):
     folder = boot_folder()
     code, out, _ = flash("--boot", folder, "--hostname", "kitchen")
