@@ -76,7 +76,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "mien = edge.cli:main",
+            "mien = edge.cli:program",
             "mien-flash = edge.cli_flash:main",
             "mien-train = trainer.cli:main",
             "mien-export = export.cli:main",

@@ -6,10 +6,12 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from edge import __version__, cli_bench, cli_classify, cli_doctor, cli_erase, cli_fleet, cli_log, cli_model, cli_pause
 from edge.commandline import Parser, guarded, labels_argument, log_to_stderr
 from edge.errors import LabelsError, UsageError
+from edge.leaving import leave
 
 EXAMPLES = """\
 examples:
@@ -52,6 +54,11 @@ exit codes: 0 done, 64 wrong usage, 65 bad data, 66 input not there, 69 no camer
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (None: the process's own) and return the exit code."""
     return guarded("mien", lambda: _main(argv), argv)
+
+
+def program() -> NoReturn:
+    """The command `mien` itself."""
+    leave(main())
 
 
 def make_parser() -> Parser:

@@ -15,11 +15,12 @@ from edge.camera.base import LIMITS, Camera, Limits
 from edge.camera.garbage import Stillness, told_frozen
 from edge.errors import CameraError, ConfigError
 from edge.frame import Frame
+from edge.leaving import hold
 
 DEFAULT_SIZE = (640, 480)
 DEFAULT_FPS = 30.0
 CLOSE_WITHIN = 2.0
-"""Seconds that closing waits for libcamera, which hangs for ever with a camera that is lost (picamera2 #1065)."""
+"""Seconds that closing waits for libcamera, which may hang for ever (picamera2 #1065)."""
 
 INSTALL_ADVICE = (
     "sudo apt install python3-picamera2, and make the virtual environment with: python3 -m venv --system-site-packages"
@@ -38,7 +39,9 @@ class PiCamera(Camera):
     as it can. A camera that is silent, freezes or delivers what is no picture is dead for good: it is not opened again
     in this process, as that runs the Pi out of contiguous memory (picamera2 #887, #958). End the process and let
     systemd start it again. For the same reason a camera that rests stays open with its memory, but its stream is
-    stopped: the sensor sleeps, and no picture is taken.
+    stopped: the sensor sleeps, and no picture is taken. A camera that does not answer is not even closed: libcamera
+    waits for it for ever, with the interpreter's lock, so that no other thread could say what happened or end the
+    process (`edge.leaving`).
 
     Args:
         spec: what the camera was opened with.
@@ -78,11 +81,12 @@ class PiCamera(Camera):
         self._last = 0.0
         self._still = Stillness()
         self._died = ""
-        self._closed = self._resting = False
+        self._closed = self._resting = self._silent = False
         self._camera: Any = None  # picamera2 has no types
         opened = _within(limits.opening, lambda: self._open(index, fps or DEFAULT_FPS), f"open {spec}")
         if not opened:
             self._closed = True
+            hold(self)
             raise CameraError(f"{spec}: does not open within {limits.opening:g} s; {RESTART_ADVICE}")
 
     def _open(self, index: int, fps: float) -> None:
@@ -125,7 +129,7 @@ class PiCamera(Camera):
         try:
             request = self._camera.capture_request(wait=False).get_result(timeout=patience)
         except TimeoutError:
-            self._die(f"no picture for {patience:g} s, the camera is lost; {RESTART_ADVICE}")
+            self._die(f"no picture for {patience:g} s, the camera is lost; {RESTART_ADVICE}", silent=True)
         except Exception as error:  # libcamera's errors are of many kinds
             self._die(f"the capture failed ({error}); {RESTART_ADVICE}")
         try:
@@ -164,17 +168,21 @@ class PiCamera(Camera):
         except Exception as error:  # libcamera's errors are of many kinds
             self._die(f"does not {name} ({error}); {RESTART_ADVICE}")
         if not done:
-            self._die(f"does not {name}, the camera is lost; {RESTART_ADVICE}")
+            self._die(f"does not {name}, the camera is lost; {RESTART_ADVICE}", silent=True)
 
-    def _die(self, why: str) -> NoReturn:
+    def _die(self, why: str, *, silent: bool = False) -> NoReturn:
         self._died = f"{self.spec}: {why}"
+        if silent:
+            self._silent = True
+            hold(self._camera)
         raise CameraError(self._died) from None
 
     def close(self) -> None:
-        """Stop the camera, in a thread of its own because a lost one never answers."""
+        """Stop the camera, in a thread of its own because it may never answer; one that is known not to is left."""
         if not self._closed:
             self._closed = True
-            _within(CLOSE_WITHIN, self._camera.close, f"close {self.spec}")
+            if not (self._silent or _within(CLOSE_WITHIN, self._camera.close, f"close {self.spec}")):
+                hold(self._camera)
 
 
 def _within(seconds: float, work: Callable[[], object], name: str) -> bool:

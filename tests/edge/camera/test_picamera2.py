@@ -214,6 +214,18 @@ def test_a_camera_that_is_lost_times_out_and_is_never_opened_again(fake):
     assert len(fake.instances) == 1
 
 
+def test_a_camera_that_is_silent_is_left_alone_as_closing_it_would_stop_every_thread(fake, monkeypatch):
+    held = []
+    monkeypatch.setattr("edge.camera.picamera2.hold", held.append)
+    with open_camera("picamera2", limits=Limits(silent=0.02)) as camera:
+        camera.read()
+        fake.instances[0].dead = True
+        with pytest.raises(CameraError, match="the camera is lost"):
+            camera.read()
+    assert not fake.instances[0].closed
+    assert held == fake.instances
+
+
 def test_a_capture_that_fails_is_a_camera_error(fake):
     with open_camera("picamera2") as camera:
         fake.instances[0].broken = True
@@ -223,10 +235,13 @@ def test_a_capture_that_fails_is_a_camera_error(fake):
 
 def test_closing_a_lost_camera_does_not_hang(fake, monkeypatch):
     monkeypatch.setattr("edge.camera.picamera2.CLOSE_WITHIN", 0.02)
+    held = []
+    monkeypatch.setattr("edge.camera.picamera2.hold", held.append)
     fake.close_waits = threading.Event()
     camera = open_camera("picamera2")
     camera.close()
     assert not fake.instances[0].closed
+    assert held == fake.instances
     assert camera.read() is None
     fake.close_waits.set()
 
