@@ -132,7 +132,8 @@ def _main(argv: Sequence[str] | None) -> int:
     line = _Line(sys.stderr)
     if arguments.sha256:
         check_sha256(arguments.image, arguments.sha256)
-    job = Job(arguments.mien, arguments.packages, arguments.release or "", arguments.dry_run, line.show)
+    release, is_whole = arguments.release or "", arguments.sha256 is not None
+    job = Job(arguments.mien, arguments.packages, release, arguments.dry_run, is_whole, line.show)
     preparer = Preparer(job)
     for number, card in enumerate(cards, 1):
         done = _write(arguments, preparer, card, f"{number} of {len(cards)}", Machine())

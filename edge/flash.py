@@ -16,7 +16,7 @@ from edge.errors import MienError, OutputError, UsageError
 from edge.flash_boot import Boot, FatBoot, check_room, open_boot, prepare, system_of
 from edge.flash_card import Machine, check_device, verify_card, write_card
 from edge.flash_firstboot import KIT, boot_files, edit_cmdline, masked
-from edge.flash_image import take_head, with_head
+from edge.flash_image import check_whole, take_head, with_head
 from edge.flash_kit import kit_files
 from edge.flash_settings import Card
 
@@ -32,6 +32,7 @@ class Job:
         packages: Debian's packages, or None.
         release: what somebody says of the system; empty: it is looked at.
         dry_run: say what would be written, and write nothing.
+        is_whole: whether the image is known to be whole.
         show: hears what is done, of how many bytes, and how many are done.
     """
 
@@ -39,6 +40,7 @@ class Job:
     packages: Path | None = None
     release: str = ""
     dry_run: bool = False
+    is_whole: bool = False
     show: Callable[[str, int, int], None] = lambda what, total, done: None
 
 
@@ -48,6 +50,7 @@ class Preparer:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._kits: dict[str, dict[str, Path]] = {}
+        self._is_whole = job.is_whole
 
     def prepare(self, boot: Boot, card: Card) -> dict[str, object]:
         """Make a boot partition a card's, or, in a dry run, see that it could be. What was done, for a person."""
@@ -100,7 +103,7 @@ class Preparer:
                 try:
                     part.unlink(missing_ok=True)
                     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                        for block in with_head(image, head):
+                        for block in with_head(image, head, total):
                             file.write(block)
                             self._job.show("writing", total, file.tell())
                         file.flush()
@@ -115,16 +118,21 @@ class Preparer:
     def write_card(
         self, image: Path, device: Path, card: Card, machine: Machine, *, mounted_too: bool, fixed_too: bool
     ) -> dict[str, object]:
-        """Write a prepared image to a card and read it back. The card is looked at first, and again before writing."""
+        """Write a prepared image to a card and read it back. The card is looked at first, and again before writing; an
+        image that is cut short costs nobody what is on his card.
+        """
         options = {"mounted_too": mounted_too, "fixed_too": fixed_too}
         check_device(machine.device(device), 0, **options)
+        if not self._is_whole:
+            check_whole(image, self._job.show)
+            self._is_whole = True
         with self._prepared(image, card) as (head, done, total):
             chosen = machine.device(device)
             check_device(chosen, total, **options)
             if not self._job.dry_run:
                 written = write_card(
                     chosen.path,
-                    with_head(image, head),
+                    with_head(image, head, total),
                     lambda count: self._job.show("writing", total, count),
                     exclusive=not mounted_too,
                 )

@@ -23,6 +23,9 @@ FAT_KINDS = {0x06, 0x0B, 0x0C, 0x0E}
 """Partition types that are FAT."""
 
 GPT_KIND = 0xEE
+MOST_BYTES = 4 * 1024**3
+"""Of a boot partition, which is unpacked to a file before it is written."""
+
 SLACK_BYTES = 4 * 1024 * 1024
 """What is left free: the first boot writes there too."""
 
@@ -211,7 +214,8 @@ def find_boot(head: bytes, place: str) -> Image:
             f"{place} has no partition table; expected an image of Raspberry Pi OS, or its boot partition"
         )
     if head[82:87] == b"FAT32" or head[54:57] == b"FAT":
-        return Image(0, SECTOR, SECTOR)
+        unit, few, many = struct.unpack_from("<H", head, 11)[0], *struct.unpack_from("<H11xI", head, 19)
+        return Image(0, SECTOR, max(SECTOR, unit * (few or many)))
     entries = [struct.unpack("<B3xB3xII", head[at : at + 16]) for at in range(446, 510, 16)]
     kinds = [kind for _, kind, _, _ in entries]
     if kinds[0] not in FAT_KINDS:
@@ -221,6 +225,13 @@ def find_boot(head: bytes, place: str) -> Image:
         )
     end = max(start + length for _, kind, start, length in entries if kind)
     _, _, start, length = entries[0]
+    others = [(at, at + size) for _, kind, at, size in entries[1:] if kind and size]
+    if not start or not length or any(first < start + length and start < last for first, last in others):
+        raise BadDataError(f"{place} has a damaged partition table: its first partition is nowhere, or in another one")
+    if length * SECTOR > MOST_BYTES:
+        raise BadDataError(
+            f"{place} has a boot partition of {length * SECTOR / 1e9:.0f} GB; Raspberry Pi OS has half a GB"
+        )
     return Image(start * SECTOR, (start + length) * SECTOR, end * SECTOR)
 
 

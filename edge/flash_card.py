@@ -21,7 +21,7 @@ BLKFLSBUF = 0x1261
 BLKRRPART = 0x125F
 """From linux/fs.h: forget what memory holds of a device; read its partition table again."""
 
-NEVER = ("/", "/boot", "/boot/firmware", "/usr", "/home")
+NEVER = ("/", "/boot", "/boot/efi", "/boot/firmware", "/usr", "/var", "/home")
 """What is mounted here is never written over, whatever somebody says."""
 
 HIDDEN = ("loop", "ram", "zram", "dm-", "md", "sr", "nbd")
@@ -104,18 +104,27 @@ class Machine:
         )
 
     def _mounts(self, name: str) -> tuple[str, ...]:
-        place = self.sys / "block" / name
-        parts = [name, *(path.name for path in place.glob(f"{name}*"))]
+        parts = self._parts(name)
+        numbers = {number for place in parts.values() if (number := _text(place / "dev"))}
         found = []
-        for line in _text(self.proc / "self/mounts").splitlines():
-            source, target = line.split(" ")[:2]
-            if Path(source).name in parts and Path(source).parent == self.dev:
-                found.append(target.replace("\\040", " "))
-        swaps = _text(self.proc / "swaps").splitlines()[1:]
-        found += ["swap" for line in swaps if Path(line.split()[0]).name in parts]
-        # Under an encrypted disk, a RAID or a volume group.
-        holders = [*place.glob("holders/*"), *place.glob(f"{name}*/holders/*")]
-        return (*found, *(holder.name for holder in holders))
+        for line in _text(self.proc / "self/mountinfo").splitlines():
+            fields = line.split(" ")
+            source = Path(fields[fields.index("-") + 2])
+            # By number, since a name such as /dev/root need not be there; by name, since btrfs has numbers of its own.
+            if fields[2] in numbers or (source.is_relative_to(self.dev) and source.resolve().name in parts):
+                found.append(fields[4].replace("\\040", " "))
+        swaps = (Path(line.split()[0]) for line in _text(self.proc / "swaps").splitlines()[1:])
+        found += ["swap" for swap in swaps if swap.resolve().name in parts]
+        return (*found, *(part for part in parts if not part.startswith(name)))
+
+    def _parts(self, name: str) -> dict[str, Path]:
+        """A disk, its partitions and what lies on them (encrypted disks, RAIDs, volumes), with the kernel's folders."""
+        place = self.sys / "block" / name
+        parts = {name: place, **{path.name: path for path in sorted(place.glob(f"{name}*"))}}
+        for path in list(parts.values()):
+            for holder in sorted(path.glob("holders/*")):
+                parts |= self._parts(holder.name)
+        return parts
 
 
 def check_device(device: Device, needed: int, *, mounted_too: bool = False, fixed_too: bool = False) -> None:

@@ -8,7 +8,7 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -18,6 +18,8 @@ from edge.flash_boot import SECTOR, Image, find_boot
 
 BLOCK = 4 * 1024 * 1024
 SHORT = (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile)
+STRANGE = (NotImplementedError, RuntimeError)
+"""What zipfile raises where an archive is encrypted, or packed by a method that it does not know."""
 
 
 @contextmanager
@@ -40,10 +42,15 @@ def open_image(path: Path) -> Iterator[IO[bytes]]:
                     yield io.BufferedReader(file)
             elif magic[:4] == b"PK\x03\x04":
                 with zipfile.ZipFile(raw) as archive:
-                    images = [name for name in archive.namelist() if name.lower().endswith(".img")]
+                    names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
+                    images = [name for name in names if name.lower().endswith(".img")]
                     if len(images) != 1:
                         raise BadDataError(f"{path} holds {len(images)} images; expected one file that ends in .img")
-                    with archive.open(images[0]) as file:
+                    try:
+                        file = archive.open(images[0])
+                    except STRANGE as error:
+                        raise BadDataError(f"{path} cannot be unpacked ({error}); unpack it yourself first") from None
+                    with file:
                         yield file
             else:
                 yield raw
@@ -103,16 +110,39 @@ def take_head(path: Path, head: Path) -> Image:
     return image
 
 
-def with_head(path: Path, head: Path) -> Iterator[bytes]:
-    """The image with another beginning."""
+def with_head(path: Path, head: Path, end: int) -> Iterator[bytes]:
+    """The image with another beginning.
+
+    Args:
+        path: the image.
+        head: the file with its beginning.
+        end: where the last partition ends; what is behind it, as in the copy of a larger card, is left out.
+    """
     with head.open("rb") as file:
         while block := file.read(BLOCK):
             yield block
         skip = file.tell()
+    at = 0
     for block in blocks(path):
-        if skip < len(block):
-            yield block[skip:]
-        skip = max(0, skip - len(block))
+        if part := block[max(0, skip - at) : max(0, end - at)]:
+            yield part
+        at += len(block)
+
+
+def check_whole(path: Path, show: Callable[[str, int, int], None] = lambda *_: None) -> None:
+    """Read an image to its end, so that one that is cut short is known before a card is written over.
+
+    Args:
+        path: the image.
+        show: hears what is done, of how many bytes (0: not known), and how many are done.
+
+    Raises:
+        InputNotFoundError, BadDataError: see `blocks`.
+    """
+    done = 0
+    for block in blocks(path):
+        done += len(block)
+        show("checking the image", 0, done)
 
 
 def check_sha256(path: Path, expected: str) -> None:

@@ -1,5 +1,6 @@
 """`mien-flash` from its command line: images, folders, fleets and cards."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -220,6 +221,10 @@ def test_nothing_is_written_to_a_card_before_all_is_known_to_be_right(flash, ras
     assert "say --yes" in flash(image, "--card", card, "--hostname", "kitchen")[2]
     assert "not what --sha256 says" in flash(image, "--card", card, "--hostname=k", "--yes", "--sha256", "0" * 64)[2]
     assert flash(image, "--card", card, "--hostname=k", "--dry-run")[0] == 0
+    short = tmp_path / "short.img.gz"
+    short.write_bytes(gzip.compress(image.read_bytes(), 1)[:-100])
+    code, _, err = flash(short, "--card", card, "--hostname=k", "--yes")
+    assert (code, "damaged or cut short" in err) == (65, True), err
     (tmp_path / "sys/block/sdz/size").write_text("1000")
     assert "too small" in flash(image, "--card", card, "--hostname=k", "--yes")[2]
     assert card.read_bytes() == before

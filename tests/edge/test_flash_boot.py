@@ -155,6 +155,10 @@ def test_the_boot_partition_is_the_first():
         (sector(kind=0x83), "type 0x83"),
         (sector(kind=0xEE), "a GPT"),
         (sector(kind=0x17), "type 0x17"),
+        (sector(start=0), "damaged partition table"),
+        (sector(length=0), "damaged partition table"),
+        (sector()[:462] + sector(kind=0x83, start=8250)[446:462] + sector()[478:], "damaged partition table"),
+        (sector(length=2**31), "a boot partition of 1100 GB"),
     ],
 )
 def test_what_has_no_boot_partition_is_refused(head, why):
@@ -175,6 +179,9 @@ def test_a_partition_alone_is_opened_too(raspberry_image, tmp_path):
     alone = tmp_path / "boot.vfat"
     alone.write_bytes(whole[8192 * 512 : -4096 * 512])
     assert system_of(open_boot(alone)) == "trixie"
+    alone.write_bytes(alone.read_bytes()[:-1])
+    with pytest.raises(BadDataError, match="is cut short"):
+        open_boot(alone)
 
 
 def test_what_is_not_there_is_named(tmp_path):

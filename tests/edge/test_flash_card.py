@@ -35,9 +35,9 @@ def machine(tmp_path):
     disk("mmcblk1", "platform/mmc1", 30_000_000, device__type="MMC")
     disk("sdc", "pci0/usb2/2-2", 0, removable="1")
     disk("loop0", "virtual", 1000)
-    (found.proc / "self/mounts").write_text(
-        f"{found.dev}/sda1 / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n"
-        f"{found.dev}/sdb1 /media/ada/my\\040stick vfat rw 0 0\n"
+    (found.proc / "self/mountinfo").write_text(
+        f"22 1 8:1 / / rw - ext4 {found.dev}/sda1 rw\n23 22 0:5 / /tmp rw shared:1 - tmpfs tmpfs rw\n"
+        f"24 22 8:17 / /media/ada/my\\040stick rw - vfat {found.dev}/sdb1 rw\n"
     )
     (found.proc / "swaps").write_text(f"Filename Type\n{found.dev}/sda2 partition 1 0 -2\n")
     return found
@@ -57,6 +57,23 @@ def test_the_cards_are_told_from_the_disks(machine):
 def test_a_disk_under_an_encrypted_one_is_in_use(machine):
     (machine.sys / "block/sdb/sdb1/holders/dm-0").mkdir(parents=True)
     assert "dm-0" in machine.device(machine.dev / "sdb").mounts
+
+
+@pytest.mark.parametrize(
+    ("number", "source"), [("254:1", "/dev/mapper/vg-root"), ("8:17", "/dev/root"), ("0:33", "sdb1"), ("0:33", "dm-1")]
+)
+def test_the_systems_own_disk_is_known_also_under_volumes_and_by_other_names(machine, number, source):
+    lower, upper = machine.sys / "block/dm-0", machine.sys / "block/dm-1"
+    (machine.sys / "block/sdb/sdb1/holders/dm-0").mkdir(parents=True)
+    (lower / "holders/dm-1").mkdir(parents=True)
+    upper.mkdir()
+    (upper / "dev").write_text("254:1\n")
+    (machine.sys / "block/sdb/sdb1/dev").write_text("8:17\n")
+    path = source if source.startswith("/") else machine.dev / source
+    (machine.proc / "self/mountinfo").write_text(f"22 1 {number} / / rw shared:1 master:2 - ext4 {path} rw\n")
+    device = machine.device(machine.dev / "sdb")
+    with pytest.raises(UsageError, match="holds this very system"):
+        check_device(device, 0, mounted_too=True, fixed_too=True)
 
 
 def test_a_card_is_named_by_its_whole_device(machine, tmp_path):

@@ -35,7 +35,8 @@ def test_an_image_is_read_through_whatever_it_is_packed_with(raspberry_image, ki
     found = take_head(path, head)
     assert head.read_bytes() == data[: found.boot_end]
     head.write_bytes(bytes(found.boot_end))
-    assert b"".join(with_head(path, head)) == bytes(found.boot_end) + data[found.boot_end :]
+    assert b"".join(with_head(path, head, len(data))) == bytes(found.boot_end) + data[found.boot_end :]
+    assert b"".join(with_head(path, head, len(data) - 999)) == bytes(found.boot_end) + data[found.boot_end : -999]
 
 
 @pytest.mark.parametrize("kind", ["xz", "gz", "zip"])
@@ -79,6 +80,17 @@ def test_what_is_no_image_is_refused(tmp_path):
         archive.writestr("b.img", "")
     with pytest.raises(BadDataError, match="holds 2 images"):
         list(blocks(page))
+    with zipfile.ZipFile(page, "w") as archive:
+        archive.writestr("a.img", "")
+    content = page.read_bytes()
+    # The bit of encryption, and a method that nobody has.
+    for place, wrong in ((6, 1), (8, 0x61)):
+        central = content.index(b"PK\x01\x02") + place + 2
+        page.write_bytes(
+            content[:place] + bytes([wrong]) + content[place + 1 : central] + bytes([wrong]) + content[central + 1 :]
+        )
+        with pytest.raises(BadDataError, match=r"cannot be unpacked .*; unpack it yourself first"):
+            list(blocks(page))
     with pytest.raises(InputNotFoundError, match="cannot be read"):
         list(blocks(tmp_path / "nowhere.img"))
     with pytest.raises(InputNotFoundError, match="cannot be read"):
