@@ -95,7 +95,7 @@ class VirtualPi:
             attached += ["-drive", f"{source},{how}", "-device", f"virtio-blk-pci,drive=disk{number}"]
         command: list[str | Path] = [
             "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "2048", "-nodefaults",
-            "-display", "none", "-no-reboot", "-kernel", self.image.kernel, "-initrd", self.image.initrd,
+            "-display", "none", "-kernel", self.image.kernel, "-initrd", self.image.initrd,
             "-append", " ".join([ARGUMENTS, *self.words]), *attached, "-netdev", "user,id=net", "-device",
             "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=agent,path={path},server=on,wait=off",

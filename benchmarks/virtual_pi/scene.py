@@ -64,7 +64,7 @@ class Scene:
 
     def logged(self) -> list[str]:
         """The ids in the log and its old files, in order."""
-        lines = "cat $(ls -rv /var/log/mien/mien.jsonl*[0-9l])"
+        lines = "cat $(ls -rv /var/log/mien/mien.json*[0-9l])"
         return self.pi.run(lines + ' | sed -E \'s/.*"id": ?"([^"]*)".*/\\1/\'').split()
 
     def main_pid(self) -> int:

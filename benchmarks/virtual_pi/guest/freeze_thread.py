@@ -3,12 +3,15 @@
 ptrace(2) stops a thread alone, which no signal can. usage: freeze_thread.py PID camera|vision
 """
 
+import contextlib
 import ctypes
+import os
 import sys
 import time
 from pathlib import Path
 
 SEIZE, INTERRUPT = 0x4206, 0x4207
+WALL = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
 
@@ -38,5 +41,7 @@ for request in (SEIZE, INTERRUPT):
     if LIBC.ptrace(request, int(task.name), None, None):
         sys.exit(f"ptrace: error {ctypes.get_errno()}")
 print("frozen", task.name, (task / "comm").read_text().strip(), flush=True)
-while process.exists():
-    time.sleep(0.2)
+# A thread that is killed is gone only when its tracer has heard of it.
+with contextlib.suppress(ChildProcessError):
+    while True:
+        os.waitpid(-1, WALL)

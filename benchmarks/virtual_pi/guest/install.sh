@@ -23,11 +23,12 @@ install -D -m 644 $kit/guest/virtual.yaml /usr/share/libcamera/pipeline/virtual/
 install -m 644 $kit/guest/udmabuf.rules /etc/udev/rules.d/60-udmabuf.rules
 install -m 644 $kit/guest/unit.conf /etc/systemd/system/mien.service.d/virtual-pi.conf
 
-# As Raspberry Pi OS has it.
-install -D -m 644 $kit/guest/cloud.cfg /etc/cloud/cloud.cfg.d/99_raspberry-pi.cfg
-install -D -m 644 $kit/guest/seed.conf /etc/systemd/system/cloud-init-local.service.d/virtual-pi.conf
-
 if [ -f $kit/mien.deb ]; then
     dpkg --force-confold -i $kit/mien.deb
     install -m 644 $kit/guest/mien.toml /etc/mien/mien.toml
+else
+    # For the first boot to install, from a boot partition and by cloud-init as in Raspberry Pi OS.
+    cat $kit/guest/boot.fstab >>/etc/fstab
+    install -D -m 644 $kit/guest/cloud.cfg /etc/cloud/cloud.cfg.d/99_raspberry-pi.cfg
+    install -D -m 644 $kit/guest/seed.conf /etc/systemd/system/cloud-init-local.service.d/virtual-pi.conf
 fi
