@@ -26,6 +26,9 @@ GPT_KIND = 0xEE
 MOST_BYTES = 4 * 1024**3
 """Of a boot partition, which is unpacked to a file before it is written."""
 
+LAST_BOOKWORM = "2025-09-30"
+"""All newer images that do not name Bookworm's first start in cmdline.txt are Trixie's."""
+
 SLACK_BYTES = 4 * 1024 * 1024
 """What is left free: the first boot writes there too."""
 
@@ -275,7 +278,7 @@ def system_of(boot: Boot, release: str = "") -> str:
         release: what somebody says that it is; it still has to be a 64-bit Raspberry Pi OS.
 
     Raises:
-        BadDataError: it is another system's, or a 32-bit one's.
+        BadDataError: it is another system's, or a 32-bit one's, or a Trixie's of before cloud-init.
         UsageError: it cannot be told, and nobody has said.
     """
     names = boot.names()
@@ -288,14 +291,20 @@ def system_of(boot: Boot, release: str = "") -> str:
             f"{boot.place} is a 32-bit Raspberry Pi OS, and Mien's interpreter exists for 64-bit systems only; take "
             "the 64-bit image (a Pi 3, 4, 5 or Zero 2 can run it)"
         )
-    if release:
-        return release
-    if {"meta-data", "user-data"} & names:
+    has_cloud_init = bool({"meta-data", "user-data"} & names)
+    if has_cloud_init and not release:
         return TRIXIE
+    if release == BOOKWORM or (release and has_cloud_init):
+        return release
     issue = (boot.read("issue.txt") or b"").decode("utf-8", "replace")
     made = re.search(r"20\d\d-\d\d-\d\d", issue)
     first_start = b"raspberrypi-sys-mods/firstboot" in (boot.read("cmdline.txt") or b"")
-    if first_start or (made and "2023-10-10" <= made[0] <= "2025-09-30"):
+    if release or (made and made[0] > LAST_BOOKWORM and not first_start):
+        raise BadDataError(
+            f"{boot.place} is of a Raspberry Pi OS Trixie without cloud-init (it has no user-data), as there were some in "
+            "autumn 2025; take a newer image"
+        )
+    if first_start or (made and "2023-10-10" <= made[0]):
         return BOOKWORM
     raise UsageError(f"{boot.place}: it cannot be told which release this is; say --release {' or '.join(RELEASES)}")
 

@@ -126,8 +126,12 @@ def network_manager(card: Card) -> str:
 
 
 def plain_cmdline(text: str) -> str:
-    """The kernel's command line without what an earlier preparation, or Raspberry Pi Imager, put there."""
-    return " ".join(word for word in text.split() if not word.startswith(OURS)) + "\n"
+    """The kernel's command line without what an earlier preparation, or Raspberry Pi Imager, put there.
+
+    Further lines are left out: the firmware reads the first one only, and they may be somebody's notes.
+    """
+    line = next(iter(text.strip().splitlines()), "")
+    return " ".join(word for word in line.split() if not word.startswith(OURS)) + "\n"
 
 
 def edit_cmdline(text: str, card: Card, release: str, identity: str) -> str:

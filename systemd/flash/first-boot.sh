@@ -23,6 +23,8 @@ CLOUD=$ROOT/var/lib/cloud
 WORK=$ROOT/run/mien-first-boot
 # What Mien needs of Debian (systemd/install.sh).
 NEEDED="python3-venv python3-numpy python3-opencv opencv-data"
+# What it uses where it can be had (the same place). Lite images come without picamera2.
+WANTED="python3-picamera2 python3-gpiozero python3-lgpio python3-cryptography"
 CLOUD_INIT_SECONDS=${MIEN_FIRST_BOOT_WAIT:-900}
 MOST_CUTS=3
 
@@ -185,12 +187,22 @@ bootcmd() {
     fi
 }
 
+end_dialog() { # Raspberry Pi OS asks at the screen who the first user shall be; the boot, and cloud-init, wait for the answer
+    systemd_runs || return 0
+    [ "$(systemctl is-active cloud-config.service)" = active ] || return 0 # it may make that user yet
+    [ "$(systemctl is-active userconfig.service)" = activating ] || return 0
+    say "nobody answers at the screen who the first user shall be; the boot goes on without"
+    systemctl disable --quiet userconfig.service
+    systemctl stop userconfig.service
+}
+
 wait_for_cloud_init() {
     [ -f "$BOOT/user-data" ] && [ -f "$KIT/after/user-data" ] || return 0
     [ ! -e "$STATE/finished-once" ] || return 0
     waited=0
     until [ -e "$CLOUD/instance/boot-finished" ]; do
         [ "$waited" -lt "$CLOUD_INIT_SECONDS" ] || die "cloud-init has not come to an end in $waited s; this is tried again"
+        end_dialog
         sleep 2
         waited=$((waited + 2))
     done
@@ -241,7 +253,7 @@ forget_secrets() {
 apt_get() { # ARGUMENT...: from the boot partition alone where packages came with it, else from the network
     set -- -o DPkg::Lock::Timeout=600 -o Acquire::Check-Date=false -o Acquire::Retries=3 \
         -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -qq -y "$@"
-    if [ -f "$KIT/packages/Packages" ]; then
+    if [ -z "${NETWORK:-}" ] && [ -f "$KIT/packages/Packages" ]; then
         mkdir -p "$WORK/lists/partial"
         # The index came the same way as this script; it has each package's SHA-256.
         printf 'deb [trusted=yes] file:%s ./\n' "$KIT/packages" >"$WORK/mien.list"
@@ -250,12 +262,31 @@ apt_get() { # ARGUMENT...: from the boot partition alone where packages came wit
     apt-get "$@" </dev/null
 }
 
+is_installed() { [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+install_wanted() { # nothing here keeps Mien from being installed
+    for package in $WANTED; do
+        is_installed "$package" || apt_get --no-install-recommends install "$package" || true
+    done
+    if ! is_installed python3-picamera2 && [ -f "$KIT/packages/Packages" ]; then
+        # Debian has it not, so neither has the card; perhaps there is a network.
+        NETWORK=yes
+        if apt_get -o Acquire::Retries=0 -o Acquire::http::Timeout=20 update; then
+            apt_get --no-install-recommends install python3-picamera2 || true
+        fi
+        NETWORK=
+    fi
+    is_installed python3-picamera2 ||
+        say "there is no python3-picamera2, so only USB and network cameras will do; with a network: sudo apt install --no-install-recommends python3-picamera2"
+}
+
 install_mien() {
     dpkg --configure -a || true # a power cut while apt was at work
     apt_get update || die "apt cannot read its lists; without packages on the card this needs a network. It is tried again"
     apt_get --fix-broken install || true
     deb=$(find "$KIT" -maxdepth 1 -name 'mien_*.deb' | head -n 1)
     say "installing Debian's packages and Mien, which takes minutes"
+    install_wanted
     if [ -n "$deb" ]; then
         apt_get --no-install-recommends --allow-downgrades install "$deb" || die "apt cannot install Mien (journalctl -u $UNIT says why); it is tried again"
     else

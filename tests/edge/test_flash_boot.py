@@ -133,7 +133,23 @@ def test_where_it_cannot_be_told_somebody_has_to_say(boot_folder):
     (folder / "issue.txt").unlink()
     with pytest.raises(UsageError, match="--release bookworm or trixie"):
         system_of(open_boot(folder))
-    assert system_of(open_boot(folder), "trixie") == "trixie"
+    assert system_of(open_boot(folder), "bookworm") == "bookworm"
+
+
+def test_the_first_trixie_which_has_no_cloud_init_is_refused_whatever_is_said(boot_folder):
+    folder = boot_folder("trixie")
+    for name in ("user-data", "meta-data", "network-config"):
+        (folder / name).unlink()
+    (folder / "issue.txt").write_text("Raspberry Pi reference 2025-10-01\n")
+    for release in ("", "trixie"):
+        with pytest.raises(BadDataError, match="without cloud-init .*take a newer image"):
+            system_of(open_boot(folder), release)
+
+
+def test_a_bookworm_that_is_newer_than_trixie_is_a_bookworm(boot_folder):
+    folder = boot_folder("bookworm")
+    (folder / "issue.txt").write_text("Raspberry Pi reference 2026-04-13\n")
+    assert system_of(open_boot(folder)) == "bookworm"
 
 
 def sector(kind=0x0C, start=8192, length=100, second=0):

@@ -100,6 +100,8 @@ def test_the_command_line_is_one_line_and_edited_twice_is_edited_once(card, rele
     assert once == other
     assert once.startswith("console=tty1 root=PARTUUID=x rootwait ")
     assert once.count("\n") == 1
+    assert edit_cmdline(f"{before}# init=/bin/sh\r\nsplash", card, release, "one") == once
+    assert edit_cmdline(before.rstrip(), card, release, "one") == once
     assert ("systemd.run=" in once) == (release == "bookworm")
 
 
@@ -155,7 +157,12 @@ PROGRAMS = {
     "apt-get": 'case "$*" in *install*.deb) touch "$MIEN_FIRST_BOOT_ROOT/installed" ;; esac; [ ! -e "$NOTES.no-apt" ]',
     # A power cut: at the given call everything ends at once.
     "sync": 'echo x >>"$NOTES.syncs"; [ "$(wc -l <"$NOTES.syncs")" != "${CUT:-0}" ] || kill -9 0',
-    "systemctl": "", "dpkg": "", "useradd": "", "usermod": "", "chown": "", "raspi-config": "", "cloud-init": "",
+    # The dialog for the first user holds up what cloud-init does last, until it is stopped.
+    "systemctl": 'case "$* $(cat "$NOTES.dialog" 2>/dev/null)" in '
+    '"is-active cloud-config.service asking") echo active ;; "is-active userconfig.service asking") echo activating ;; '
+    '"stop userconfig.service asking") touch "$MIEN_FIRST_BOOT_ROOT/var/lib/cloud/instance/boot-finished" ;; esac',
+    "dpkg-query": 'grep -qs "install> <$4>" "$NOTES" && [ ! -e "$NOTES.lite" ] && printf installed',
+    "sleep": "", "dpkg": "", "useradd": "", "usermod": "", "chown": "", "raspi-config": "", "cloud-init": "",
 }  # fmt: skip
 
 
@@ -203,13 +210,13 @@ class Pi:
         (self.root / "var/log/cloud-init.log").write_text(f"applying {read}")
         (place / "boot-finished").touch()
 
-    def run(self, command, cut=0):
+    def run(self, command, cut=0, wait=0):
         script = (self.root / "var/lib/mien-first-boot" if command == "run" else self.boot / "mien") / "first-boot.sh"
         Path(f"{self.notes}.syncs").write_text("")
         return subprocess.run(
             ["sh", script, command], capture_output=True, text=True, start_new_session=True, timeout=60,
             env={"PATH": f"{self._programs}:{os.environ['PATH']}", "NOTES": str(self.notes), "CUT": str(cut),
-                 "MIEN_FIRST_BOOT_ROOT": str(self.root), "MIEN_FIRST_BOOT_WAIT": "0"},
+                 "MIEN_FIRST_BOOT_ROOT": str(self.root), "MIEN_FIRST_BOOT_WAIT": str(wait)},
         )  # fmt: skip
 
     def first_boot(self, cut=0):
@@ -373,6 +380,35 @@ def test_without_packages_it_is_tried_again_and_the_secrets_are_gone_already(pi)
     pi.power_on(2)
     assert pi.first_boot()
     assert (pi.root / "installed").exists()
+
+
+def test_picamera2_is_fetched_where_the_image_or_the_card_has_it_not(pi):
+    for name, packages, lacking in (("network", False, False), ("card", True, False), ("alone", True, True)):
+        made = pi("trixie", name)
+        made.put(CARD)
+        if packages:
+            (made.boot / "mien/packages").mkdir()
+            (made.boot / "mien/packages/Packages").touch()
+        if lacking:
+            Path(f"{made.notes}.lite").touch()
+        made.power_on()
+        assert made.first_boot()
+        asked = [line for line in made.notes.read_text().splitlines() if "install> <python3-picamera2>" in line]
+        assert ["mien.list" in line for line in asked] == ([packages] + [False] * lacking)
+        assert ("there is no python3-picamera2" in (made.boot / "mien-first-boot.txt").read_text()) == lacking
+        assert (made.root / "installed").exists()
+
+
+def test_the_dialog_for_the_first_user_which_nobody_answers_is_ended(pi):
+    pi = pi("trixie")
+    pi.put(Card("kitchen", CONFIG))
+    (pi.root / "run/systemd/system").mkdir(parents=True)
+    pi.power_on()
+    assert pi.run("bootcmd").returncode == 0
+    Path(f"{pi.notes}.dialog").write_text("asking")
+    assert pi.run("run", wait=4).returncode == 0
+    assert "systemctl <disable> <--quiet> <userconfig.service>" in pi.notes.read_text()
+    assert "goes on without" in (pi.boot / "mien-first-boot.txt").read_text()
 
 
 def test_secrets_stay_until_cloud_init_has_read_them(pi):
