@@ -301,10 +301,10 @@ def system_of(boot: Boot, release: str = "") -> str:
     first_start = b"raspberrypi-sys-mods/firstboot" in (boot.read("cmdline.txt") or b"")
     if release or (made and made[0] > LAST_BOOKWORM and not first_start):
         raise BadDataError(
-            f"{boot.place} is of a Raspberry Pi OS Trixie without cloud-init (it has no user-data), as there were some in "
+            f"{boot.place} is of a Raspberry Pi OS Trixie without cloud-init (it has no user-data), as in "
             "autumn 2025; take a newer image"
         )
-    if first_start or (made and "2023-10-10" <= made[0]):
+    if first_start or (made and made[0] >= "2023-10-10"):
         return BOOKWORM
     raise UsageError(f"{boot.place}: it cannot be told which release this is; say --release {' or '.join(RELEASES)}")
 

@@ -142,7 +142,7 @@ def test_the_first_trixie_which_has_no_cloud_init_is_refused_whatever_is_said(bo
         (folder / name).unlink()
     (folder / "issue.txt").write_text("Raspberry Pi reference 2025-10-01\n")
     for release in ("", "trixie"):
-        with pytest.raises(BadDataError, match="without cloud-init .*take a newer image"):
+        with pytest.raises(BadDataError, match=r"without cloud-init .*take a newer image"):
             system_of(open_boot(folder), release)
 
 
