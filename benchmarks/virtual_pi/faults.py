@@ -14,7 +14,7 @@ FREEZE = "/usr/local/lib/virtual-pi/freeze_thread.py"
 
 
 def boot(image: Image) -> Result:
-    """From power to the first event."""
+    """The power is switched on, and nothing else is done."""
     with scene(image) as world:
         world.pi.start()
         systemd = world.pi.wait_booted()
@@ -39,7 +39,7 @@ def boot(image: Image) -> Result:
 
 
 def kill(image: Image) -> Result:
-    """Kill -9 of the daemon."""
+    """The daemon is killed with SIGKILL while it publishes; systemd starts it again."""
     with scene(image) as world:
         before = start_of(world.first_event().id)
         at = time.monotonic()
@@ -56,7 +56,10 @@ def kill(image: Image) -> Result:
 
 
 def hang(image: Image) -> Result:
-    """The vision thread stops in the middle of its work; all other threads go on."""
+    """The vision thread is stopped in the middle of its work (by ptrace); all other threads go on.
+
+    The watchdog notices, since it is fed only while pictures get through vision.
+    """
     with scene(image) as world:
         before = start_of(world.first_event().id)
         thread = _freeze(world, "vision")
@@ -77,7 +80,11 @@ def hang(image: Image) -> Result:
 
 
 def lose_camera(image: Image, *, away: float = 60.0) -> Result:
-    """The camera falls silent and is not there for a while when it is opened again; then it is back."""
+    """The camera falls silent and cannot be found for a while; then it is back.
+
+    libcamera's own thread is stopped (by ptrace), so that it hangs as it does with a lost camera, and the camera is
+    taken out of libcamera's list.
+    """
     with scene(image) as world:
         before = start_of(world.first_event().id)
         world.pi.run(f"mv {CAMERA} {CAMERA}.away")
@@ -104,7 +111,7 @@ def lose_camera(image: Image, *, away: float = 60.0) -> Result:
 
 
 def lose_broker(image: Image, *, away: float = 60.0) -> Result:
-    """The broker goes for a while; the daemon goes on, and sends what it kept."""
+    """The broker is stopped for a while and started again; the daemon keeps its events and sends them then."""
     with scene(image) as world:
         world.first_event()
         world.broker.stop()
@@ -135,7 +142,7 @@ def lose_broker(image: Image, *, away: float = 60.0) -> Result:
 
 
 def wrong_clock(image: Image) -> Result:
-    """The clock says 2000 at the boot, as on a Pi without one, and NTP comes later."""
+    """The clock says 2000 at power on, as on a Pi, which has none; an NTP server comes while the daemon runs."""
     with scene(image) as world:
         world.pi.start(clock="2000-01-01T00:00:00")
         first = world.listener.wait(lambda _: True, PATIENCE)
