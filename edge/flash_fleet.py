@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from edge.errors import BadDataError, InputNotFoundError, MienError
 from edge.flash_settings import OPTIONS, Card, make_card
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
+
+MOST_TOLD = 100
+"""Wrong rows that a message names."""
 
 
 def read_fleet(
@@ -37,7 +41,7 @@ def read_fleet(
     _check_columns(path, columns)
     cards: list[Card] = []
     wrong: list[str] = []
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, str], int] = {}
     for number, cells in rows[1:]:
         if len(cells) != len(columns):
             wrong.append(f"{path}, row {number}: it has {len(cells)} cells, and there are {len(columns)} columns")
@@ -57,16 +61,17 @@ def read_fleet(
         except MienError as error:
             wrong.append(str(error))
             continue
-        name = card.hostname.lower()
-        if name in seen:
-            wrong.append(
-                f"{path}, row {number}, column hostname: {card.hostname} is that of row {seen[name]} too; "
-                "each card needs its own"
-            )
-        seen.setdefault(name, number)
+        device = tomllib.loads(card.config).get("device", {}).get("name", "")
+        for what, name in (("hostname", card.hostname), ("device", device)):
+            first = seen.setdefault((what, name.lower()), number)
+            if name and first != number:
+                wrong.append(
+                    f"{path}, row {number}, column {what}: {name} is that of row {first} too; each card needs its own"
+                )
         cards.append(card)
     if wrong:
-        raise BadDataError("\n".join([*wrong, "nothing was written; mend these and run it again"]))
+        more = [f"and {len(wrong) - MOST_TOLD} more"] if len(wrong) > MOST_TOLD else []
+        raise BadDataError("\n".join([*wrong[:MOST_TOLD], *more, "nothing was written; mend these and run it again"]))
     if not cards:
         raise BadDataError(f"{path} names columns, but no card; add a row for each")
     return cards

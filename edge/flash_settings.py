@@ -15,6 +15,7 @@ import tomllib
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
@@ -136,7 +137,14 @@ def make_card(
             raise UsageError(f"{where(name)}: {refused}") from None
 
     def secret(name: str) -> str:
-        return read_secret((folder / given[name]).absolute(), where(name)) if name in given else ""
+        if name not in given:
+            return ""
+        path = (folder / given[name]).absolute()
+        if not path.exists():
+            raise InputNotFoundError(
+                f"{where(name)}: there is no such file (not shown, lest it be the password itself)"
+            )
+        return read_secret(path, where(name))
 
     for name in given:
         if name not in OPTIONS and "." not in name:
@@ -160,6 +168,11 @@ def make_card(
     if wifi and not country:
         raise UsageError(f"{where('country')} is missing; the radio stays off until it knows its country, such as DE")
     ca = _read((folder / given["ca-file"]).absolute(), where("ca-file")) if "ca-file" in given else b""
+    if b"PRIVATE KEY" in ca:
+        raise BadDataError(
+            f"{where('ca-file')}: {given['ca-file']} holds a private key, which stays with you; name a file with the "
+            "certificate alone"
+        )
     if ca and b"-----BEGIN CERTIFICATE-----" not in ca:
         raise BadDataError(f"{where('ca-file')}: {given['ca-file']} holds no certificate in PEM format")
     secrets = {
@@ -181,6 +194,7 @@ def make_card(
     )
 
 
+@cache  # a fleet's cards share it
 def wifi_key(name: str, password: str) -> str:
     """The key that a WPA2 network's name and password make, as `wpa_passphrase` prints it (IEEE 802.11i, H.4).
 
@@ -220,12 +234,18 @@ def _config(
     overrides: dict[str, object] = {key: given[name] for key, name in names.items()}
     if with_ca:
         overrides["mqtt.ca_file"] = CA_PLACE
-    for key, name in names.items():
-        try:
-            load_config(path, environ={}, overrides={key: overrides[key]})
-        except MienError as error:
-            raise type(error)(str(error).replace("command line", where(name))) from None
-    config = load_config(path, environ={}, overrides=overrides)
+    if len(names) < sum(name in KEYS or "." in name for name in given):
+        twice = next(name for name in given if name in KEYS and KEYS[name] in given)
+        raise UsageError(f"{where(twice)} and {where(KEYS[twice])} are the same; give one of the two")
+    try:
+        config = load_config(path, environ={}, overrides=overrides)
+    except MienError:
+        for key, name in names.items():  # which one was it?
+            try:
+                load_config(path, environ={}, overrides={key: overrides[key]})
+            except MienError as error:
+                raise type(error)(str(error).replace("command line", where(name))) from None
+        raise
     text = path.read_text(encoding="utf-8")
     if not overrides:
         return text
@@ -298,9 +318,12 @@ def _country(value: str) -> str:
 
 
 def _timezone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in _timezones():
         raise RefusedError(f"{value!r} is no time zone; expected one such as Europe/Berlin")
     return value
+
+
+_timezones = cache(available_timezones)
 
 
 def _network_name(value: str) -> str:
@@ -354,6 +377,7 @@ def _is_key(line: str) -> bool:
     return good and not any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in line)
 
 
+@cache
 def _hashed(password: str, name: str) -> str:
     """A password as /etc/shadow has it; one that is so already stays."""
     if HASHED.fullmatch(password):

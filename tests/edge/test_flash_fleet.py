@@ -1,5 +1,7 @@
 """A fleet from a CSV: every wrong row is told by number and column before anything is written."""
 
+import time
+
 import pytest
 
 from edge.errors import BadDataError, InputNotFoundError
@@ -50,6 +52,25 @@ def test_all_wrong_rows_are_told_at_once(fleet, tmp_path):
     assert f"{where}7, column hostname is missing" in said
     assert "row 2," not in said.replace("of row 2 too", "")
     assert "nothing was written" in said
+
+
+def test_two_cards_are_no_one_device(fleet):
+    with pytest.raises(BadDataError, match="row 3, column device: k is that of row 2 too"):
+        fleet("hostname,device\nkitchen,k\nhall,k\n")
+    with pytest.raises(BadDataError, match="row 3, column device: all is that of row 2 too"):
+        fleet("hostname\nkitchen\nhall\n", device="all")
+
+
+def test_a_fleet_of_thousands_is_read_in_seconds_and_says_no_more_than_can_be_read(fleet, tmp_path):
+    (tmp_path / "password").write_text("hunter22")
+    common = {"wifi": "Home", "wifi_password_file": str(tmp_path / "password"), "country": "DE", "user": "ada"}
+    common |= {"user_password_file": str(tmp_path / "password"), "timezone": "Europe/Berlin"}
+    began = time.process_time()
+    assert len(fleet("hostname\n" + "".join(f"pi-{number}\n" for number in range(1000)), **common)) == 1000
+    assert time.process_time() - began < 5
+    with pytest.raises(BadDataError, match="and 900 more") as refused:
+        fleet("hostname\n" + "-\n" * 1000)
+    assert len(str(refused.value).splitlines()) == 102
 
 
 @pytest.mark.parametrize(

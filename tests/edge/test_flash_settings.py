@@ -133,11 +133,17 @@ def test_what_is_no_public_key_is_refused(tmp_path, content, why):
 @pytest.mark.parametrize(
     "option", ["ssh_key", "user_password_file", "mqtt_password_file", "wifi_password_file", "ca_file", "config"]
 )
-def test_a_file_that_is_not_there_is_named(tmp_path, option):
+def test_a_file_that_is_not_there_is_named_unless_that_may_be_the_password_itself(tmp_path, option):
     more = {"wifi": "Home", "country": "DE"} if option.startswith("wifi") else {}
     more |= {"user": "ada"} if option in {"ssh_key", "user_password_file"} else {}
-    with pytest.raises(InputNotFoundError, match="nowhere"):
+    with pytest.raises(InputNotFoundError) as refused:
         card(folder=tmp_path, **more, **{option: "nowhere"})
+    assert ("nowhere" in str(refused.value)) != option.endswith("password_file")
+
+
+def test_what_is_said_twice_is_refused():
+    with pytest.raises(UsageError, match=r"device and .*device.name are the same"):
+        card(device="a", **{"device.name": "b"})
 
 
 def test_options_are_put_into_the_configuration(tmp_path):
@@ -168,6 +174,9 @@ def test_the_brokers_authority_comes_along(tmp_path):
     assert tomllib.loads(made.config)["mqtt"]["ca_file"] == "/etc/mien/broker-ca.pem"
     (tmp_path / "no.pem").write_text("hello")
     with pytest.raises(BadDataError, match="no certificate"):
+        card(folder=tmp_path, ca_file="no.pem")
+    (tmp_path / "no.pem").write_text("-----BEGIN CERTIFICATE-----\n-----BEGIN RSA PRIVATE KEY-----\n")
+    with pytest.raises(BadDataError, match=r"no.pem holds a private key, which stays with you"):
         card(folder=tmp_path, ca_file="no.pem")
 
 
