@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from typing import TYPE_CHECKING
 
 from edge.doctor_disk import places
@@ -13,9 +11,6 @@ from edge.model_store import FOLDER, SHIPPED, read_choice, short
 
 if TYPE_CHECKING:
     from edge.model import Model
-
-TRIES = 5
-"""So many inferences are timed."""
 
 
 def check_model(subject: Subject) -> Finding:
@@ -55,14 +50,8 @@ def check_model(subject: Subject) -> Finding:
 
 
 def _timed(model: Model) -> Finding:
-    import numpy as np
+    from edge.model_trial import milliseconds
 
-    face = np.zeros((model.input_size, model.input_size), np.uint8)
-    took = []
-    for _ in range(TRIES):
-        began = time.perf_counter()
-        model.classify_face(face)
-        took.append(time.perf_counter() - began)
     tested = model.card is not None and model.card.self_test is not None
     test = "its self-test passes" if tested else "it holds no self-test"
-    return ok(f"{model.name}: {test}; {statistics.median(took) * 1000:.1f} ms a face")
+    return ok(f"{model.name}: {test}; {milliseconds(model):.1f} ms a face")
