@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -124,6 +125,10 @@ def _main(argv: Sequence[str] | None) -> int:
         _list(Machine(), as_json=arguments.json)
         return 0
     _check(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C does, a kill or a closed terminal leaves no copy with secrets in /var/tmp.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     cards = _cards(arguments)
 
     from edge.flash import Job, Preparer, to_json
@@ -205,10 +210,17 @@ def _asked_once() -> Callable[[str], str] | None:
 
     def ask(prompt: str) -> str:
         if prompt not in answers:
-            answers[prompt] = getpass(printable(prompt))
+            answers[prompt] = _asked(getpass, printable(prompt))
         return answers[prompt]
 
     return ask
+
+
+def _asked(read: Callable[[str], str], prompt: str) -> str:
+    try:
+        return read(prompt)
+    except EOFError:
+        raise UsageError("no answer was given, and nothing more is written") from None
 
 
 def _write(
@@ -237,17 +249,18 @@ def _write(
 def _agree(arguments: argparse.Namespace, card: Card, which: str, machine: Machine) -> None:
     """Have the right card put in, and ask before it is written over."""
     if arguments.fleet:
-        input(printable(f"Put in the card for {card.hostname} ({which}), then press Enter: "))
+        _asked(input, printable(f"Put in the card for {card.hostname} ({which}), then press Enter: "))
     if arguments.yes:
         return
     if not sys.stdin.isatty():
         raise UsageError("nobody can be asked here whether to write over the card; say --yes")
     device = machine.device(arguments.card)
-    answer = input(
+    answer = _asked(
+        input,
         printable(
             f"Write {card.hostname} over {device.path}, {device.model or 'a disk'} of {device.size / 1e9:.1f} GB? "
             "All that is on it is lost. [y/N] "
-        )
+        ),
     )
     if answer.strip().lower() not in {"y", "yes"}:
         raise UsageError(f"{device.path} was not touched; {card.hostname} and what follows are not written")
@@ -271,7 +284,7 @@ def _list(machine: Machine, *, as_json: bool) -> None:
 def _told(done: dict[str, Any], *, dry_run: bool) -> str:
     if not dry_run:
         read_back = ", read back and found to be right" if "sha256" in done else ""
-        return f"{done['hostname']}: {done['written']} is prepared for {done['release']}{read_back}"
+        return printable(f"{done['hostname']}: {done['written']} is prepared for {done['release']}{read_back}")
     lines = [f"{done['hostname']}: would be written to {done['written']}, which is {done['release']}"]
     for name, content in done["files"].items():
         lines += [f"--- {name}", *(["(a script of Mien's)"] if name.endswith(".sh") else content.splitlines())]

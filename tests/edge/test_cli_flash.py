@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -241,6 +243,45 @@ def test_a_fleets_cards_are_asked_for_one_after_the_other(flash, raspberry_image
     assert "hall (2 of 2)" in asked[2]
     assert out.count("read back") == 2
     assert b"hall" in open_boot(card).read("user-data")
+
+
+def test_who_closes_the_terminal_in_place_of_an_answer_has_answered_no(flash, raspberry_image, card, monkeypatch):
+    before = card.read_bytes()
+    monkeypatch.setattr(cli_flash.sys.stdin, "isatty", lambda: True, raising=False)
+
+    def gone(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", gone)
+    code, _, err = flash(raspberry_image(), "--card", card, "--hostname", "kitchen")
+    assert (code, "no answer was given" in err, card.read_bytes() == before) == (64, True, True)
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+def test_whoever_is_killed_leaves_no_copy_with_secrets(raspberry_image, mien_deb, tmp_path, wait_until, end):
+    work = tmp_path / "work"
+    work.mkdir()
+    command = "import sys; from edge import flash; from edge.cli_flash import main; from time import sleep; "
+    command += "flash.check_room = lambda *_: sleep(60); sys.exit(main())"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            command,
+            raspberry_image(),
+            "--out",
+            tmp_path / "x",
+            "--hostname=a",
+            "--mien",
+            mien_deb,
+            "--dry-run",
+        ],
+        env=os.environ | {"TMPDIR": str(work), "PYTHONPATH": str(ROOT)},
+    )
+    wait_until(lambda: list(work.glob("mien-flash-*/head.img")))
+    process.send_signal(end)
+    assert process.wait(20) == 130
+    assert list(work.iterdir()) == []
 
 
 def test_cards_are_listed(flash, card, capsys):
