@@ -143,6 +143,8 @@ def _main(argv: Sequence[str] | None) -> int:
     for number, card in enumerate(cards, 1):
         done = _write(arguments, preparer, card, f"{number} of {len(cards)}", Machine())
         line.clear()
+        if "note" in done and not arguments.json:
+            print(f"note: {done['note']}", file=sys.stderr)
         print(to_json(done) if arguments.json else _told(done, dry_run=arguments.dry_run))
     if not any(card.user for card in cards) and not arguments.json:
         print("note: no --user is named, so nobody will be able to log in", file=sys.stderr)

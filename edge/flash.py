@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ from edge.flash_kit import kit_files
 from edge.flash_settings import Card
 
 IDENTITY_BYTES = 6
+
+LITE = (
+    "a Lite image has no picamera2, which the Pi's camera needs and Debian has not: the first boot fetches it where "
+    "there is a network; for a Pi without one take the image with the desktop"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +66,17 @@ class Preparer:
             kit = self._kits[release] = kit_files(self._job.mien, self._job.packages, release)
         identity = secrets.token_hex(IDENTITY_BYTES)
         files = boot_files(card, release, identity)
+        done: dict[str, object] = {"hostname": card.hostname, "release": release}
+        if self._job.packages and _lacks_picamera2(boot, card):
+            done["note"] = LITE
         if self._job.dry_run:
             check_room(boot, files, kit)
             shown = {name: masked(name, content, card) for name, content in sorted(files.items())}
             cmdline = (boot.read("cmdline.txt") or b"").decode("utf-8", "replace")
             shown["cmdline.txt"] = edit_cmdline(cmdline, card, release, identity)
-            return {"hostname": card.hostname, "release": release, "files": shown, "copied": _sizes(kit)}
+            return done | {"files": shown, "copied": _sizes(kit)}
         prepare(boot, card, release, identity, files, kit)
-        return {"hostname": card.hostname, "release": release}
+        return done
 
     def prepare_place(self, path: Path, card: Card) -> dict[str, object]:
         """Prepare a boot partition where it is."""
@@ -156,6 +165,12 @@ class Preparer:
 def to_json(done: Mapping[str, object]) -> str:
     """One line for one card."""
     return json.dumps(done, ensure_ascii=False)
+
+
+def _lacks_picamera2(boot: Boot, card: Card) -> bool:
+    """Whether a Pi camera is to be read on a Lite image; pi-gen names the last stage in issue.txt, and Lite's is 2."""
+    spec = tomllib.loads(card.config).get("source", {}).get("spec", "picamera2")
+    return spec.startswith("picamera2") and b"stage2" in (boot.read("issue.txt") or b"")
 
 
 def _work_folder() -> str | None:

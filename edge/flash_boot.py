@@ -148,7 +148,7 @@ class FatBoot:
     def copy(self, name: str, source: Path) -> None:
         """The same with another file's content."""
         self._make_folders(name)
-        self._run("mcopy", "-D", "o", str(source), f"::/{name}")
+        self._run("mcopy", "-D", "o", str(source.absolute()), f"::/{name}")
 
     def remove(self, name: str) -> None:
         """Remove a file or a whole folder, if it is there."""

@@ -323,7 +323,9 @@ def _timezone(value: str) -> str:
     return value
 
 
-_timezones = cache(available_timezones)
+@cache
+def _timezones() -> set[str]:
+    return available_timezones() - {"localtime"}  # on some systems a link to the setting itself
 
 
 def _network_name(value: str) -> str:

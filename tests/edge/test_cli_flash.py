@@ -325,6 +325,16 @@ def test_debians_packages_come_along(flash, boot_folder, packages):
     assert (folder / "mien/packages/Packages").exists()
 
 
+def test_a_lite_image_and_no_network_is_told_to_lack_picamera2(flash, boot_folder, packages):
+    folder = boot_folder("trixie")
+    arguments = ("--boot", folder, "--hostname", "kitchen", "--packages", packages)
+    assert "picamera2" not in flash(*arguments)[2]
+    (folder / "issue.txt").write_text("Raspberry Pi reference 2026-04-13\nGenerated using pi-gen, x, stage2\n")
+    assert "take the image with the desktop" in flash(*arguments)[2]
+    assert "picamera2" not in flash(*arguments, "--source", "v4l2:/dev/video0")[2]
+    assert "picamera2" in json.loads(flash(*arguments, "--json")[1])["note"]
+
+
 def test_packages_that_do_not_fit_are_refused(flash, boot_folder, packages):
     folder = boot_folder()
     other = boot_folder("bookworm", "other")

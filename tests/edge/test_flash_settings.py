@@ -51,6 +51,7 @@ def test_a_card_needs_a_host_name_and_nothing_else():
         ("country", "de", "no country"),
         ("country", "GB;", "no country"),
         ("timezone", "../../etc/shadow", "no time zone"),
+        ("timezone", "localtime", "no time zone"),
         ("wifi-hidden", "maybe", "yes or no"),
         ("wifi-open", "yes", "network's name"),
         ("device", "a/b", "device.name"),
