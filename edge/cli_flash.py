@@ -125,10 +125,10 @@ def _main(argv: Sequence[str] | None) -> int:
         _list(Machine(), as_json=arguments.json)
         return 0
     _check(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for ending in (signal.SIGTERM, signal.SIGHUP):
         # As Ctrl-C does, a kill or a closed terminal leaves no copy with secrets in /var/tmp.
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(ending) is signal.SIG_DFL:
+            signal.signal(ending, signal.default_int_handler)
     cards = _cards(arguments)
 
     from edge.flash import Job, Preparer, to_json

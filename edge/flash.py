@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import MienError, OutputError, UsageError
-from edge.flash_boot import Boot, FatBoot, check_room, open_boot, prepare, system_of
+from edge.flash_boot import Boot, FatBoot, check_room, has_cloud_init, open_boot, prepare, system_of
 from edge.flash_card import Machine, check_device, verify_card, write_card
-from edge.flash_firstboot import KIT, boot_files, edit_cmdline, masked
+from edge.flash_firstboot import BOOKWORM, KIT, TRIXIE, boot_files, edit_cmdline, masked
 from edge.flash_image import check_whole, take_head, with_head
 from edge.flash_kit import kit_files
 from edge.flash_settings import Card
@@ -65,7 +65,8 @@ class Preparer:
         if kit is None:
             kit = self._kits[release] = kit_files(self._job.mien, self._job.packages, release)
         identity = secrets.token_hex(IDENTITY_BYTES)
-        files = boot_files(card, release, identity)
+        way = TRIXIE if has_cloud_init(boot) else BOOKWORM
+        files = boot_files(card, way, identity)
         done: dict[str, object] = {"hostname": card.hostname, "release": release}
         if self._job.packages and _lacks_picamera2(boot, card):
             done["note"] = LITE
@@ -73,9 +74,9 @@ class Preparer:
             check_room(boot, files, kit)
             shown = {name: masked(name, content, card) for name, content in sorted(files.items())}
             cmdline = (boot.read("cmdline.txt") or b"").decode("utf-8", "replace")
-            shown["cmdline.txt"] = edit_cmdline(cmdline, card, release, identity)
+            shown["cmdline.txt"] = edit_cmdline(cmdline, card, way, identity)
             return done | {"files": shown, "copied": _sizes(kit)}
-        prepare(boot, card, release, identity, files, kit)
+        prepare(boot, card, way, identity, files, kit)
         return done
 
     def prepare_place(self, path: Path, card: Card) -> dict[str, object]:

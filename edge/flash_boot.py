@@ -26,8 +26,8 @@ GPT_KIND = 0xEE
 MOST_BYTES = 4 * 1024**3
 """Of a boot partition, which is unpacked to a file before it is written."""
 
-LAST_BOOKWORM = "2025-09-30"
-"""All newer images that do not name Bookworm's first start in cmdline.txt are Trixie's."""
+FIRST_BOOKWORM, FIRST_TRIXIE = "2023-10-10", "2025-10-01"
+"""When the first images of these were made."""
 
 SLACK_BYTES = 4 * 1024 * 1024
 """What is left free: the first boot writes there too."""
@@ -278,7 +278,7 @@ def system_of(boot: Boot, release: str = "") -> str:
         release: what somebody says that it is; it still has to be a 64-bit Raspberry Pi OS.
 
     Raises:
-        BadDataError: it is another system's, or a 32-bit one's, or a Trixie's of before cloud-init.
+        BadDataError: it is another system's, or a 32-bit one's.
         UsageError: it cannot be told, and nobody has said.
     """
     names = boot.names()
@@ -291,22 +291,26 @@ def system_of(boot: Boot, release: str = "") -> str:
             f"{boot.place} is a 32-bit Raspberry Pi OS, and Mien's interpreter exists for 64-bit systems only; take "
             "the 64-bit image (a Pi 3, 4, 5 or Zero 2 can run it)"
         )
-    has_cloud_init = bool({"meta-data", "user-data"} & names)
-    if has_cloud_init and not release:
-        return TRIXIE
-    if release == BOOKWORM or (release and has_cloud_init):
+    if release:
         return release
+    if has_cloud_init(boot):
+        return TRIXIE
     issue = (boot.read("issue.txt") or b"").decode("utf-8", "replace")
     made = re.search(r"20\d\d-\d\d-\d\d", issue)
-    first_start = b"raspberrypi-sys-mods/firstboot" in (boot.read("cmdline.txt") or b"")
-    if release or (made and made[0] > LAST_BOOKWORM and not first_start):
-        raise BadDataError(
-            f"{boot.place} is of a Raspberry Pi OS Trixie without cloud-init (it has no user-data), as in "
-            "autumn 2025; take a newer image"
-        )
-    if first_start or (made and made[0] >= "2023-10-10"):
+    if b"raspberrypi-sys-mods/firstboot" in (boot.read("cmdline.txt") or b""):
         return BOOKWORM
+    if made and made[0] >= FIRST_BOOKWORM:
+        return BOOKWORM if made[0] < FIRST_TRIXIE else TRIXIE
     raise UsageError(f"{boot.place}: it cannot be told which release this is; say --release {' or '.join(RELEASES)}")
+
+
+def has_cloud_init(boot: Boot) -> bool:
+    """Whether the image has cloud-init: its files lie there as placeholders.
+
+    Trixie's have from November 2025 on; rpi-preseed may supersede it (rpi-imager #1659). What Bookworm does, a program
+    named in cmdline.txt, systemd does on all of them.
+    """
+    return bool({"meta-data", "user-data"} & boot.names())
 
 
 def check_room(boot: Boot, files: Mapping[str, bytes], kit: Mapping[str, Path]) -> None:
@@ -326,7 +330,7 @@ def check_room(boot: Boot, files: Mapping[str, bytes], kit: Mapping[str, Path]) 
 
 
 def prepare(
-    boot: Boot, card: Card, release: str, identity: str, files: Mapping[str, bytes], kit: Mapping[str, Path]
+    boot: Boot, card: Card, way: str, identity: str, files: Mapping[str, bytes], kit: Mapping[str, Path]
 ) -> None:
     """Write a card's files; what starts them comes last. An earlier preparation is replaced as a whole.
 
@@ -353,7 +357,7 @@ def prepare(
         for name in TRIGGERS[:-1]:
             if name in files:
                 boot.write(name, files[name])
-        boot.write("cmdline.txt", edit_cmdline(text, card, release, identity).encode())
+        boot.write("cmdline.txt", edit_cmdline(text, card, way, identity).encode())
         boot.sync()
     except OutputError:
         raise

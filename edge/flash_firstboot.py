@@ -38,12 +38,12 @@ def templates() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[1] / "systemd"
 
 
-def boot_files(card: Card, release: str, identity: str) -> dict[str, bytes]:
+def boot_files(card: Card, way: str, identity: str) -> dict[str, bytes]:
     """Every file that makes a boot partition this card's, but cmdline.txt and what is to be installed.
 
     Args:
         card: the settings.
-        release: one of `RELEASES`.
+        way: one of `RELEASES`, whose way of a first boot it is: cloud-init, or a program named in cmdline.txt.
         identity: of this preparation, letters and digits: cloud-init begins anew when it is another one.
 
     Returns:
@@ -59,7 +59,7 @@ def boot_files(card: Card, release: str, identity: str) -> dict[str, bytes]:
     if card.user:
         # Raspberry Pi OS starts its SSH server where this file is.
         files["ssh"] = b""
-    if release == TRIXIE:
+    if way == TRIXIE:
         files |= {name: content.encode() for name, content in cloud_init(card, identity).items()}
     else:
         files |= {f"{KIT}/settings/{name}": content for name, content in _settings(card).items()}
@@ -134,7 +134,7 @@ def plain_cmdline(text: str) -> str:
     return " ".join(word for word in line.split() if not word.startswith(OURS)) + "\n"
 
 
-def edit_cmdline(text: str, card: Card, release: str, identity: str) -> str:
+def edit_cmdline(text: str, card: Card, way: str, identity: str) -> str:
     """The kernel's command line for the first boot; nothing is doubled in it.
 
     Raspberry Pi Imager puts the same words there: an instance's id in cmdline.txt is stronger than that in meta-data.
@@ -142,7 +142,7 @@ def edit_cmdline(text: str, card: Card, release: str, identity: str) -> str:
     country = "cfg80211.ieee80211_regdom="
     words = [word for word in plain_cmdline(text).split() if not (card.country and word.startswith(country))]
     words += [f"{country}{card.country}"] if card.country else []
-    if release == TRIXIE:
+    if way == TRIXIE:
         words.append(f"ds=nocloud;i=mien-{identity}")
     else:
         words += [

@@ -47,11 +47,11 @@ def open_image(path: Path) -> Iterator[IO[bytes]]:
                     if len(images) != 1:
                         raise BadDataError(f"{path} holds {len(images)} images; expected one file that ends in .img")
                     try:
-                        file = archive.open(images[0])
+                        packed = archive.open(images[0])
                     except STRANGE as error:
                         raise BadDataError(f"{path} cannot be unpacked ({error}); unpack it yourself first") from None
-                    with file:
-                        yield file
+                    with packed:
+                        yield packed
             else:
                 yield raw
     except OSError as error:

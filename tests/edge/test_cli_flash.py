@@ -134,6 +134,18 @@ def test_an_image_that_breaks_off_leaves_no_half_copy(flash, raspberry_image, tm
     assert not list(tmp_path.glob("new.img*"))
 
 
+def test_a_trixie_without_cloud_init_begins_as_bookworm_does_and_gets_what_is_for_trixie(flash, boot_folder, packages):
+    folder = boot_folder("trixie")
+    for name in ("user-data", "meta-data", "network-config"):
+        (folder / name).unlink()
+    (folder / "issue.txt").write_text("Raspberry Pi reference 2026-10-06\n")
+    code, out, err = flash("--boot", folder, "--hostname", "kitchen", "--packages", packages, "--json")
+    assert (code, json.loads(out)["release"]) == (0, "trixie"), err
+    assert "systemd.run=/boot/firmware/firstrun.sh" in (folder / "cmdline.txt").read_text()
+    assert (folder / "mien/settings/hostname").read_text() == "kitchen\n"
+    assert not (folder / "user-data").exists()
+
+
 def test_a_copy_takes_the_place_of_nothing_but_an_earlier_copy(flash, raspberry_image, boot_folder, tmp_path):
     source, image, mine = boot_folder("trixie"), raspberry_image("trixie"), tmp_path / "home"
     mine.mkdir()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import BadDataError, InputNotFoundError, OutputError, UsageError
-from edge.flash_boot import FatBoot, find_boot, mounted_at, open_boot, prepare, system_of
+from edge.flash_boot import FatBoot, find_boot, has_cloud_init, mounted_at, open_boot, prepare, system_of
 from edge.flash_firstboot import boot_files, templates
 from edge.flash_settings import make_card
 
@@ -136,14 +136,14 @@ def test_where_it_cannot_be_told_somebody_has_to_say(boot_folder):
     assert system_of(open_boot(folder), "bookworm") == "bookworm"
 
 
-def test_the_first_trixie_which_has_no_cloud_init_is_refused_whatever_is_said(boot_folder):
+def test_a_trixie_without_cloud_init_is_a_trixie_all_the_same(boot_folder):
     folder = boot_folder("trixie")
+    assert has_cloud_init(open_boot(folder))
     for name in ("user-data", "meta-data", "network-config"):
         (folder / name).unlink()
     (folder / "issue.txt").write_text("Raspberry Pi reference 2025-10-01\n")
-    for release in ("", "trixie"):
-        with pytest.raises(BadDataError, match=r"without cloud-init .*take a newer image"):
-            system_of(open_boot(folder), release)
+    assert system_of(open_boot(folder)) == system_of(open_boot(folder), "trixie") == "trixie"
+    assert not has_cloud_init(open_boot(folder))
 
 
 def test_a_bookworm_that_is_newer_than_trixie_is_a_bookworm(boot_folder):
