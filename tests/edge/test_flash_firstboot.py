@@ -307,7 +307,8 @@ def test_a_power_cut_between_any_two_steps_is_made_up_for(pi, release):
     assert whole.first_boot()
     expected = whole.everything()
     cuts = 0
-    for cut in range(1, 100):
+    # What the service does is the same for both, and is cut off in Trixie's.
+    for cut in range(1, 100 if release == "trixie" else 13):
         part = pi(release, f"cut-{cut}")
         part.put(CARD)
         part.power_on()
@@ -332,7 +333,7 @@ def test_a_power_cut_between_any_two_steps_is_made_up_for(pi, release):
 
 
 @given(card=cards())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=5)
 def test_no_value_is_taken_for_a_command(pi, card, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pi")
     pi = Pi(folder, "bookworm")
