@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edge.errors import MienError, OutputError, UsageError
 from edge.flash_boot import Boot, FatBoot, check_room, has_cloud_init, open_boot, prepare, system_of
-from edge.flash_card import Machine, check_device, verify_card, write_card
+from edge.flash_card import Machine, check_device, open_card, verify_card, write_card
 from edge.flash_firstboot import BOOKWORM, KIT, TRIXIE, boot_files, edit_cmdline, masked
 from edge.flash_image import check_whole, take_head, with_head
 from edge.flash_kit import kit_files
@@ -140,13 +140,16 @@ class Preparer:
             chosen = machine.device(device)
             check_device(chosen, total, **options)
             if not self._job.dry_run:
-                written = write_card(
-                    chosen.path,
-                    with_head(image, head, total),
-                    lambda count: self._job.show("writing", total, count),
-                    exclusive=not mounted_too,
-                )
-                verify_card(chosen.path, written, lambda count: self._job.show("reading back", total, count))
+                with open_card(chosen.path, exclusive=not mounted_too) as opened:
+                    written = write_card(
+                        opened,
+                        chosen.path,
+                        with_head(image, head, total),
+                        lambda count: self._job.show("writing", total, count),
+                    )
+                    verify_card(
+                        opened, chosen.path, written, lambda count: self._job.show("reading back", total, count)
+                    )
                 done |= {"sha256": written.partition(":")[2]}
         return done | {"written": str(device)}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,17 +162,36 @@ def check_device(device: Device, needed: int, *, mounted_too: bool = False, fixe
         raise OutputError(f"{what} is too small: the image needs {needed} bytes, and it has {device.size}")
 
 
-def write_card(
-    path: Path, content: Iterable[bytes], show: Callable[[int], None] = lambda _: None, *, exclusive: bool = True
-) -> str:
+@contextmanager
+def open_card(path: Path, *, exclusive: bool = True) -> Iterator[int]:
+    """Hold a device while it is written and read back: once it is let go, a desktop mounts it, which changes it.
+
+    Args:
+        path: the device.
+        exclusive: have the kernel refuse a device that is in use, and whoever wants to use it meanwhile.
+
+    Raises:
+        OutputError: it cannot be opened.
+    """
+    try:
+        device = os.open(path, os.O_RDWR | (os.O_EXCL if exclusive else 0) | os.O_CLOEXEC)
+    except OSError as error:
+        raise OutputError(_gone(path, "written to", error, 0)) from None
+    try:
+        yield device
+    finally:
+        os.close(device)
+
+
+def write_card(device: int, path: Path, content: Iterable[bytes], show: Callable[[int], None] = lambda _: None) -> str:
     """Write a stream to a device, or to a file in its place. Its first block is written last, so that a card that was
     pulled out midway does not look like a finished one.
 
     Args:
-        path: the device.
+        device: see `open_card`.
+        path: for messages.
         content: its new content, piece by piece.
         show: hears how many bytes are on the card.
-        exclusive: have the kernel refuse a device that is in use.
 
     Returns:
         The content's length and SHA-256, as `verify_card` takes it.
@@ -184,23 +203,19 @@ def write_card(
     first = b""
     written = 0
     try:
-        device = os.open(path, os.O_WRONLY | (os.O_EXCL if exclusive else 0) | os.O_CLOEXEC)
-        try:
-            for block in content:
-                digest.update(block)
-                if not written:
-                    first = block
-                _write(device, bytes(len(block)) if not written else block)
-                if written // SYNC_BYTES != (written + len(block)) // SYNC_BYTES:
-                    os.fsync(device)
-                    show(written)
-                written += len(block)
-            os.fsync(device)
-            os.lseek(device, 0, os.SEEK_SET)
-            _write(device, first)
-            os.fsync(device)
-        finally:
-            os.close(device)
+        for block in content:
+            digest.update(block)
+            if not written:
+                first = block
+            _write(device, bytes(len(block)) if not written else block)
+            if written // SYNC_BYTES != (written + len(block)) // SYNC_BYTES:
+                os.fsync(device)
+                show(written)
+            written += len(block)
+        os.fsync(device)
+        os.lseek(device, 0, os.SEEK_SET)
+        _write(device, first)
+        os.fsync(device)
     except OSError as error:
         if isinstance(error, OutputError | InputNotFoundError):
             raise
@@ -209,8 +224,14 @@ def write_card(
     return f"{written}:{digest.hexdigest()}"
 
 
-def verify_card(path: Path, written: str, show: Callable[[int], None] = lambda _: None) -> None:
+def verify_card(device: int, path: Path, written: str, show: Callable[[int], None] = lambda _: None) -> None:
     """Read a device again, from itself and not from memory, and compare.
+
+    Args:
+        device: see `open_card`.
+        path: for messages.
+        written: what `write_card` has returned.
+        show: hears how many bytes have been read.
 
     Raises:
         BadDataError: it holds something else.
@@ -220,22 +241,19 @@ def verify_card(path: Path, written: str, show: Callable[[int], None] = lambda _
     left = int(length)
     digest = hashlib.sha256()
     try:
-        device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            with suppress(OSError):  # a file in a device's place
-                fcntl.ioctl(device, BLKFLSBUF)
-            os.posix_fadvise(device, 0, 0, os.POSIX_FADV_DONTNEED)
-            while left:
-                block = os.read(device, min(BLOCK, left))
-                if not block:
-                    break
-                digest.update(block)
-                left -= len(block)
-                show(int(length) - left)
-            with suppress(OSError):
-                fcntl.ioctl(device, BLKRRPART)
-        finally:
-            os.close(device)
+        os.lseek(device, 0, os.SEEK_SET)
+        with suppress(OSError):  # a file in a device's place
+            fcntl.ioctl(device, BLKFLSBUF)
+        os.posix_fadvise(device, 0, 0, os.POSIX_FADV_DONTNEED)
+        while left:
+            block = os.read(device, min(BLOCK, left))
+            if not block:
+                break
+            digest.update(block)
+            left -= len(block)
+            show(int(length) - left)
+        with suppress(OSError):
+            fcntl.ioctl(device, BLKRRPART)
     except OSError as error:
         raise OutputError(_gone(path, "read back", error, int(length) - left)) from None
     if digest.hexdigest() != expected:

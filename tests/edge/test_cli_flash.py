@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from edge import cli_flash
 from edge.cli_flash import EPILOG, SETTINGS, main, make_parser
 from edge.flash_boot import open_boot
-from edge.flash_card import Machine
+from edge.flash_card import Machine, open_card
 from edge.flash_settings import OPTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -225,6 +226,24 @@ def test_a_card_is_written_and_read_back(flash, raspberry_image, card):
     boot = open_boot(card)
     assert b"kitchen" in boot.read("user-data")
     assert card.read_bytes()[41 * 2**20 : 42 * 2**20] == image.read_bytes()[41 * 2**20 : 42 * 2**20]
+
+
+def test_a_card_is_held_until_it_has_been_read_back_so_that_no_desktop_mounts_it(
+    flash, raspberry_image, card, monkeypatch
+):
+    happened = []
+
+    @contextmanager
+    def held(path, *, exclusive):
+        happened.append(f"held {exclusive}")
+        with open_card(path, exclusive=exclusive) as device:
+            yield device
+        happened.append("let go")
+
+    monkeypatch.setattr("edge.flash.open_card", held)
+    monkeypatch.setattr("edge.flash.verify_card", lambda *_: happened.append("read back"))
+    assert flash(raspberry_image(), "--card", card, "--hostname", "kitchen", "--yes")[0] == 0
+    assert happened == ["held True", "read back", "let go"]
 
 
 def test_nothing_is_written_to_a_card_before_all_is_known_to_be_right(flash, raspberry_image, card, tmp_path):

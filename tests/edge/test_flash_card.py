@@ -1,12 +1,15 @@
 """Cards: which may be written to, and what becomes of one that is too small, protected, worn out or pulled out."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge.errors import BadDataError, InputNotFoundError, OutputError, UnavailableError, UsageError
-from edge.flash_card import Device, Machine, check_device, verify_card, write_card
+from edge.flash_card import Device, Machine, check_device, open_card
+from edge.flash_card import verify_card as verify_opened
+from edge.flash_card import write_card as write_opened
 
 CARD = Device(Path("/dev/sdz"), 10**9, "Reader", removable=True, read_only=False, mounts=())
 
@@ -112,6 +115,16 @@ def test_what_somebody_insists_on_is_written_to_but_for_the_systems_own_disk():
             check_device(replace(CARD, mounts=(place,)), 1000, mounted_too=True, fixed_too=True)
 
 
+def write_card(path, content, show=lambda _: None):
+    with open_card(path) as device:
+        return write_opened(device, path, content, show)
+
+
+def verify_card(path, written, show=lambda _: None):
+    with open_card(path) as device:
+        verify_opened(device, path, written, show)
+
+
 def test_what_is_written_is_read_back(tmp_path):
     card = tmp_path / "card"
     card.write_bytes(b"\xff" * 100)
@@ -150,5 +163,8 @@ def test_a_device_that_takes_no_more_is_told():
 def test_a_device_that_has_gone_is_told(tmp_path):
     with pytest.raises(OutputError, match="No such file"):
         write_card(tmp_path / "gone", [b"x"])
+    ends = os.pipe()
     with pytest.raises(OutputError, match="read back"):
-        verify_card(tmp_path / "gone", f"3:{'0' * 64}")
+        verify_opened(ends[0], tmp_path / "gone", f"3:{'0' * 64}")
+    for end in ends:
+        os.close(end)
