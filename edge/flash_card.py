@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -273,6 +274,8 @@ def _gone(path: Path, what: str, error: OSError, done: int) -> str:
     why = error.strerror or str(error)
     if isinstance(error, PermissionError):
         return f"{path} cannot be {what}: {why}; run it with sudo, or join the group that owns it (ls -l {path})"
+    if error.errno == errno.EBUSY:
+        return f"{path} is in use by something else (lsblk {path} shows by what); unmount it, and run it again"
     return (
         f"{path} cannot be {what} any more, after {done // 10**6} MB: {why}; was the card pulled out, or is it broken? "
         "It is not usable as it is: run it again"

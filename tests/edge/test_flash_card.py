@@ -160,6 +160,15 @@ def test_a_device_that_takes_no_more_is_told():
         write_card(Path("/dev/full"), [b"x"])
 
 
+def test_a_device_that_something_else_holds_is_not_said_to_be_broken(tmp_path, monkeypatch):
+    def busy(*_):
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr("edge.flash_card.os.open", busy)
+    with pytest.raises(OutputError, match=r"is in use by something else .*; unmount it"):
+        write_card(tmp_path / "card", [b"x"])
+
+
 def test_a_device_that_has_gone_is_told(tmp_path):
     with pytest.raises(OutputError, match="No such file"):
         write_card(tmp_path / "gone", [b"x"])
