@@ -16,7 +16,7 @@ cd "$(dirname "$0")/../.."
 house=${2:-dist/packages-$release}
 architecture=${3:-arm64}
 mirror=${MIEN_MIRROR:-http://deb.debian.org}
-needed=(python3-venv python3-numpy python3-opencv opencv-data python3-gpiozero python3-cryptography)
+needed=(python3-venv python3-numpy python3-opencv opencv-data python3-cryptography)
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -f $keys ] || { echo "packages.sh: Debian's keys are not here; apt install debian-archive-keyring" >&2 && exit 69; }
 
