@@ -98,7 +98,9 @@ def _read_outbox(path: Path) -> tuple[str, int]:
     database = sqlite3.connect(path)
     try:
         told = str(database.execute("PRAGMA integrity_check").fetchone()[0])
-        return told, int(database.execute("SELECT count(*) FROM event").fetchone()[0])
+        # Cut off while it was made, it has no table yet, and gets one at the next start.
+        made = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return told, int(database.execute("SELECT count(*) FROM event").fetchone()[0]) if made else 0
     except sqlite3.DatabaseError as error:
         return str(error), 0
     finally:

@@ -71,6 +71,11 @@ def test_a_new_card_holds_nothing_yet(card, tmp_path):
     assert (found.ids, found.outbox, found.starts) == ([], "none", -1)
 
 
+def test_an_outbox_that_was_only_begun_is_whole_and_empty(card, tmp_path):
+    found = look_at(card({"lib/mien/outbox-pi.sqlite": b""}), tmp_path / "look")
+    assert (found.outbox, found.waiting) == ("ok", 0)
+
+
 def test_damage_is_found(card, tmp_path):
     damaged = bytearray(outbox(tmp_path / "made"))
     damaged[4096:6144] = b"\xff" * 2048
