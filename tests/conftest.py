@@ -22,6 +22,11 @@ settings.register_profile("gate", max_examples=50, deadline=None, derandomize=Tr
 settings.register_profile("explore", max_examples=3000, deadline=None)
 settings.load_profile("gate")
 
+# Programs that the tests start are ended by signals, which a shell's `&` and nohup would have them ignore.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
+
 MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
 
