@@ -99,21 +99,28 @@ def lose_cache(
 ) -> Result:
     """As if the power went at random moments of a boot and a minute's work, and with it the card's own cache.
 
-    All writes are recorded. For each moment a card is made that holds what was flushed by then, and of what was written
-    behind the last flush some writes whole, some in part and some not at all.
+    All writes are recorded. For each moment, three in four of them behind the first event, a card is made that holds
+    what was flushed by then, and of what was written behind the last flush some writes whole, some in part and some not
+    at all.
     """
     chance = random.Random(seed)  # noqa: S311  # not for secrets
     with scene(image) as world:
         before = world.folder / "before"
         copy_card(world.pi.disk, before)
-        world.pi.start(record=world.folder / "record")
+        record = world.folder / "record"
+        world.pi.start(record=record)
         world.listener.wait(lambda _: True, PATIENCE)
+        working = record.stat().st_size
         time.sleep(60)
         world.pi.cut_power()
         seen = {arrival.id for arrival in world.listener.arrivals}
-        card, copy = writes.Card(before, world.folder / "record"), world.folder / "copy"
+        card, copy = writes.Card(before, record), world.folder / "copy"
         lost, worst, logged = 0, 0, list[str]()
-        for number, moment in enumerate(sorted(chance.sample(range(1, len(card.entries)), moments)), start=1):
+        entries = len(card.entries)
+        first = sum(entry.place < working for entry in card.entries)
+        chosen = chance.sample(range(1, first), moments // 4)
+        chosen += chance.sample(range(first, entries), min(moments - moments // 4, entries - first))
+        for number, moment in enumerate(sorted(chosen), start=1):
             pending = card.advance(moment)
             copy_card(before, copy)
             dropped = card.apply(copy, pending, chance)
@@ -123,16 +130,15 @@ def lose_cache(
             # What was not flushed may be there at one moment and lost at a later one.
             _sound(found, number, -1, [])
             logged = found.ids
-        entries = len(card.entries)
     return Result(
         "the power is cut and the card forgets what it had in its cache",
         {
             "writes and flushes of a boot and a minute's work": str(entries),
-            "random moments of them": str(moments),
+            "random moments of them": str(len(chosen)),
             "writes that were not flushed yet, at most": str(worst),
             "of all moments' writes lost, or cut off within": str(lost),
             "file systems whole after the journal's replay, logs without a broken line, outboxes ok": (
-                f"{moments} of {moments}"
+                f"{len(chosen)} of {len(chosen)}"
             ),
             "events published in that time": str(len(seen)),
             "events in the last moment's log": str(len(logged)),
