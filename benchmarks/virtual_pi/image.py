@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 
+from benchmarks.cortex_a72 import CORE, cpuinfo
 from benchmarks.virtual_pi.base import cache, digest, make, open_base
 from edge.camera import open_camera
 
@@ -34,18 +35,6 @@ STATUS = "if next(iter(req.request.buffers.values())).metadata.status == libcame
 """picamera2 drops pictures that are not marked as good; the virtual camera marks none."""
 
 SCENE, FRAMES = "synthetic:script=drift,faces=2,noise=2,fps=10,seed=3", 40
-
-CORE = """\
-processor	: {number}
-BogoMIPS	: 108.00
-Features	: fp asimd evtstrm crc32 cpuid
-CPU implementer	: 0x41
-CPU architecture: 8
-CPU variant	: 0x0
-CPU part	: 0xd08
-CPU revision	: 3
-
-"""
 
 FREE_MB = 600
 
@@ -136,7 +125,7 @@ def _fill(kit: Path, package: Path | None) -> None:
     shutil.copytree(GUEST, kit / "guest")
     if package is not None:
         shutil.copyfile(package, kit / "mien.deb")
-    (kit / "cpuinfo").write_text("".join(CORE.format(number=number) for number in range(2)), encoding="ascii")
+    (kit / "cpuinfo").write_text(cpuinfo(cores=2), encoding="ascii")
     _fetch_picamera2(kit / "site")
     (kit / "frames").mkdir()
     with open_camera(SCENE, color=True) as camera:
