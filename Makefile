@@ -22,7 +22,7 @@ test: $(VENV)/.dev  ## run the tests; mosquitto and systemd-analyze are installe
 	@sh .ci/install-for-tests
 	$(BIN)/python -m pytest
 
-test-system: $(VENV)/.dev  ## what takes an hour: a hundred faults on the way to a broker, installing in emulated systems
+test-system: $(VENV)/.dev  ## what takes hours: a hundred faults on the way to a broker, emulated systems, a virtual Pi
 	$(BIN)/python -m benchmarks.mqtt_faults --faults 100 --events 20000
 	MIEN_SYSTEM=1 $(BIN)/python -m pytest tests/system --timeout 7200 $(SYSTEM)
 
