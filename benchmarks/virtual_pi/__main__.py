@@ -38,6 +38,7 @@ kernel and systemd with Mien's package installed as a person would. Its camera i
 {frames} pictures of two faces; the daemon reads it through picamera2 as it does a Pi's own, which four small
 replacements in that image make possible (`benchmarks/virtual_pi/guest`). Its broker is a mosquitto outside. All times
 are those of a processor that is emulated by {here} and shares it with other work: a Pi is many times as fast.
+Scenarios may have been played in several runs (`--only`), all with one and the same package.
 
 Its card is an ext4 file system on a disk that says of itself that it has a volatile write cache (`cache=writeback`). A
 power cut is SIGKILL to QEMU: all that the guest had not yet handed to the disk is lost.
