@@ -17,6 +17,8 @@ from edge.errors import BadDataError, InputNotFoundError, UnavailableError, Usag
 from trainer.keras_file import load_network
 from trainer.slimming import slim
 
+V1_BLOCKS = 13
+"""MobileNetV1's depthwise-separable convolutions; its last two hold half of its weights (1.6 of 3.2 M)."""
 BACKBONES = {"mobilenet_v1": keras.applications.MobileNet, "mobilenet_v2": keras.applications.MobileNetV2}
 _STEMS = {"mobilenet_v1": "conv1", "mobilenet_v2": "Conv1"}
 _IMAGENET_WIDTHS = {"mobilenet_v1": (0.25, 0.5, 0.75, 1.0), "mobilenet_v2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
@@ -45,6 +47,7 @@ def build_network(
     stem_stride: int,
     weights: str,
     weights_scaling: str = "tf",
+    blocks: int = V1_BLOCKS,
 ) -> keras.Model:
     """A classifier of scaled grey faces.
 
@@ -59,6 +62,7 @@ def build_network(
             network of ours that is trained, a `.keras` file, of which the most important channels are taken.
         weights_scaling: how the pretrained network wanted its pixels, in Keras's terms: `tf` for -1..1, `caffe` for
             blue, green, red minus ImageNet's mean. A `caffe` stem is rescaled to fit.
+        blocks: of MobileNetV1, how many are kept; V2 is always whole.
 
     Returns:
         A model from `float32[n, size, size, 1]` in -1..1 to logits `float32[n, labels]`, with the backbone's layers
@@ -77,6 +81,8 @@ def build_network(
         _take_weights(body, pretrained)
     if weights != SCRATCH and weights_scaling == "caffe":
         _rescale_stem(body, pretrained, _STEMS[backbone])
+    if backbone == "mobilenet_v1" and blocks < V1_BLOCKS:
+        body = keras.Model(body.input, body.get_layer(f"conv_pw_{blocks}_relu").output)
     features = keras.layers.GlobalAveragePooling2D(name="pool")(body.output)
     features = keras.layers.Dropout(dropout, seed=0, name="dropout")(features)
     logits = keras.layers.Dense(labels, name="logits")(features)

@@ -57,6 +57,10 @@ def add_fit(commands: Any) -> None:
     )
     net.add_argument("--width", type=number(0.1, 2), default=1.0, help="width multiplier (default: %(default)s)")
     net.add_argument(
+        "--blocks", type=whole(1, 13), default=13,
+        help="of MobileNetV1's, how many are kept: the last two hold half of its weights (default: %(default)s, all)",
+    )  # fmt: skip
+    net.add_argument(
         "--stem-stride", type=int, choices=[1, 2], default=1, help="1 for small faces (default: %(default)s)"
     )
     net.add_argument("--dropout", type=number(0, 0.9), default=0.2, help="(default: %(default)s)")
@@ -168,6 +172,8 @@ def _refuse_missing(args: argparse.Namespace) -> None:
         raise UsageError(
             f"--preset {args.preset} learns from FER+ too: name its fer2013new.csv with --votes, or --votes none"
         )
+    if args.backbone != "mobilenet_v1" and args.blocks != args.preset_parser.get_default("blocks"):
+        raise UsageError(f"--blocks {args.blocks}: only mobilenet_v1 can be cut; leave it out with {args.backbone}")
     if args.weights_scaling == "caffe" and args.weights != "none" and not Path(args.weights).is_file():
         raise UsageError(
             f"--weights {args.weights}: ImageNet's weights are of --weights-scaling tf; name the file of those that "

@@ -20,14 +20,15 @@ def slim(wide: keras.Model, narrow: keras.Model) -> None:
     """Give a narrow MobileNetV1 the most important channels of a wide one.
 
     Args:
-        wide: trained; the same layers by name and order, with at least as many channels in each.
-        narrow: gets its weights, but for the logits of labels that are not the same number.
+        wide: trained; the same layers by name and order, with at least as many channels in each, and maybe more blocks.
+        narrow: gets its weights, but for logits of another number of labels or behind another block.
 
     Raises:
         UsageError: they are not two MobileNetV1 of which one is narrower.
     """
     layers = [layer for layer in narrow.layers if layer.weights]
-    known = {layer.name: layer.get_weights() for layer in wide.layers}
+    order = [layer for layer in wide.layers if layer.weights]
+    known = {layer.name: layer.get_weights() for layer in order}
     for layer in layers:
         if layer.name != "logits" and not _is_wider(known.get(layer.name, []), layer.get_weights()):
             raise UsageError(
@@ -35,6 +36,7 @@ def slim(wide: keras.Model, narrow: keras.Model) -> None:
                 "name a wider MobileNetV1 of the same stem"
             )
     read = np.arange(layers[0].weights[0].shape[2])
+    as_deep = len(layers) == len(order)
     for number, layer in enumerate(layers):
         values = known[layer.name]
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -43,10 +45,10 @@ def slim(wide: keras.Model, narrow: keras.Model) -> None:
             layer.set_weights([values[0][:, :, read]])
         elif isinstance(layer, keras.layers.Conv2D):
             count = layer.weights[0].shape[-1]
-            chosen = np.sort(np.argsort(-_importance(layers[number + 1 :], known), kind="stable")[:count])
+            chosen = np.sort(np.argsort(-_importance(order[number + 1 :], known), kind="stable")[:count])
             layer.set_weights([values[0][:, :, read][..., chosen]])
             read = chosen
-        elif values[0].shape[-1] == layer.weights[0].shape[-1]:
+        elif as_deep and values[0].shape[-1] == layer.weights[0].shape[-1]:
             layer.set_weights([values[0][read], *values[1:]])
 
 

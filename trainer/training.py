@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from trainer import keras_file
 from trainer.augmentation import Augment, Degrade, Recipe
 from trainer.averaging import AveragedWeights
-from trainer.backbones import build_network, set_backbone_trainable
+from trainer.backbones import V1_BLOCKS, build_network, set_backbone_trainable
 from trainer.batch_norm import reestimate, restate
 from trainer.batches import FaceBatches, FaceTable, batch_inputs
 from trainer.callbacks import Checkpoint, KeepBest, StopAtNaN
@@ -42,6 +42,7 @@ class Settings:
     weights_scaling: str = "tf"
     size: int = 48
     width: float = 1.0
+    blocks: int = V1_BLOCKS
     stem_stride: int = 1
     margin: float = 1.0
     dropout: float = 0.2
@@ -92,6 +93,7 @@ def fit(
         labels=len(dataset.labels),
         size=settings.size,
         width=settings.width,
+        blocks=settings.blocks,
         dropout=settings.dropout,
         stem_stride=settings.stem_stride,
         weights=settings.weights,

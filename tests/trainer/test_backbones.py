@@ -98,6 +98,13 @@ def test_mobilenet_v1_at_48_pixels_costs_103_million_multiply_adds():
     assert multiply_adds(build(width=1.0)) == pytest.approx(103e6, rel=0.01)
 
 
+def test_without_its_last_two_blocks_half_of_the_weights_and_most_of_the_sums_are_left():
+    short = build(width=1.0, blocks=11)
+    assert short.count_params() / build(width=1.0).count_params() == pytest.approx(0.50, abs=0.02)
+    assert multiply_adds(short) == pytest.approx(89e6, rel=0.01)
+    assert short.get_layer("pool").input.shape == (None, 6, 6, 512)
+
+
 def test_with_the_backbone_frozen_only_the_head_learns():
     network = build()
     set_backbone_trainable(network, False)

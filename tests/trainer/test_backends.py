@@ -18,7 +18,7 @@ import keras
 from trainer import training
 from trainer.datasets import load_dataset
 
-def small_network(backbone, *, labels, size, width, dropout, stem_stride, weights, weights_scaling):
+def small_network(backbone, *, labels, size, dropout, **_):
     face = keras.Input((size, size, 1))
     x = keras.layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(face)
     x = keras.layers.DepthwiseConv2D(3, strides=2, use_bias=False)(x)

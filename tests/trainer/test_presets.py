@@ -22,7 +22,7 @@ pytestmark = pytest.mark.trainer
 TINY = {"size": 32, "epochs": 1, "head_epochs": 0, "weights": "none", "batch": 32}
 
 
-def small_network(backbone, *, labels, size, width, dropout, stem_stride, weights, weights_scaling):
+def small_network(backbone, *, labels, size, **_):
     face = keras.Input((size, size, 1))
     x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, strides=4)(face))
     return keras.Model(face, keras.layers.Dense(labels, name="logits")(keras.layers.Flatten()(x)))
@@ -137,6 +137,12 @@ def test_who_starts_from_nothing_leaves_a_folder_of_weights_to_the_teachers(runs
     (weights / "mobilenet_v2_1.0_224_imagenet_no_top.h5").write_bytes(b"weights")
     assert main(["fit", str(drawn_npz), "--preset", "both", "--weights", str(weights)]) == 0
     assert [settings(runs / name)["weights"][:6] for name in ("both", "plain", "other")] == ["none", "none", "sha256"]
+
+
+def test_a_network_that_cannot_be_cut_says_so(runs, drawn_npz, capsys):
+    assert main(["fit", str(drawn_npz), "--backbone", "mobilenet_v2", "--blocks", "11"]) == 64
+    assert "--blocks 11: only mobilenet_v1 can be cut" in capsys.readouterr().err
+    assert not runs.exists()
 
 
 @pytest.mark.parametrize("options", [[], ["--weights", "."]])

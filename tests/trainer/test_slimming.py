@@ -3,6 +3,8 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="needs mien[trainer]")
 
+import keras
+
 from edge.errors import UsageError
 from trainer.backbones import build_network
 from trainer.keras_file import save_network
@@ -11,10 +13,10 @@ from trainer.slimming import slim
 pytestmark = pytest.mark.trainer
 
 
-def network(width, backbone="mobilenet_v1", weights="none", labels=7):
+def network(width, backbone="mobilenet_v1", weights="none", labels=7, blocks=13):
     return build_network(
-        backbone, labels=labels, size=32, width=width, dropout=0.0, stem_stride=1, weights=weights
-    )  # fmt: skip
+        backbone, labels=labels, size=32, width=width, dropout=0.0, stem_stride=1, weights=weights, blocks=blocks
+    )
 
 
 @pytest.fixture
@@ -54,6 +56,27 @@ def test_channels_that_say_nothing_are_left_out_and_no_answer_changes(wide, face
     slim(wide, narrow)
     np.testing.assert_allclose(narrow(faces), wide(faces), atol=1e-4)
     assert np.std(wide(faces)) > 1e-6
+
+
+def test_a_shorter_network_sees_what_the_same_block_of_the_longer_one_sees(wide, faces):
+    short = network(0.5, blocks=11)
+    before = short.get_layer("logits").get_weights()[0]
+    slim(wide, short)
+    seen = [keras.Model(each.input, each.get_layer("conv_pw_11_relu").output)(faces) for each in (wide, short)]
+    np.testing.assert_allclose(seen[1], seen[0], atol=1e-5)
+    # What the last block's channels say is another thing than what the eleventh's do.
+    np.testing.assert_array_equal(short.get_layer("logits").get_weights()[0], before)
+
+
+def test_a_shorter_network_keeps_the_channels_that_the_longer_one_reads(wide, faces):
+    deaf = np.arange(256) >= 128
+    kernel = wide.get_layer("conv_dw_12").get_weights()[0]
+    kernel[:, :, deaf] = 0.0
+    wide.get_layer("conv_dw_12").set_weights([kernel])
+    short = network(0.25, blocks=11)
+    slim(wide, short)
+    kept = short.get_layer("conv_pw_11_bn").get_weights()[0]
+    np.testing.assert_array_equal(kept, wide.get_layer("conv_pw_11_bn").get_weights()[0][:128])
 
 
 def test_other_labels_begin_anew(wide):

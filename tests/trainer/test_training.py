@@ -35,7 +35,7 @@ SETTINGS = Settings(weights="none", size=32, epochs=3, batch=16, warmup_steps=2,
 SMALL_NETWORK = """
 import keras
 
-def small_network(backbone, *, labels, size, width, dropout, stem_stride, weights, weights_scaling):
+def small_network(backbone, *, labels, size, dropout, **_):
     face = keras.Input((size, size, 1))
     x = keras.layers.Conv2D(4, 3, strides=4, use_bias=False)(face)
     x = keras.layers.BatchNormalization(momentum=0.5)(x)
