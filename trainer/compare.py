@@ -30,6 +30,7 @@ from trainer.baselines import haar_faces
 from trainer.compare_plan import OFFICIAL, Job, divide
 from trainer.datasets import SPLITS, Dataset, copied_in, pooled, unique_images
 from trainer.evaluation import evaluate, open_classifier
+from trainer.fused_norm import fuse
 from trainer.output_file import write_whole
 from trainer.readers import Progress
 from trainer.training import current_commit, jit_choice
@@ -97,6 +98,7 @@ def _compiled(job: Job, dataset: Dataset) -> keras.Model:
     network = preset.build(
         len(dataset.labels), dataset.train.images.shape[1], SCRATCH if job.from_scratch else job.weights
     )
+    fuse(network)
     network.compile(
         optimizer=keras.optimizers.get(
             {"class_name": preset.optimizer, "config": {"learning_rate": preset.learning_rate}}

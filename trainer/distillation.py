@@ -16,6 +16,7 @@ from keras import ops
 
 from edge.errors import BadDataError
 from trainer import keras_file
+from trainer.fused_norm import fuse
 from trainer.votes import VOTED
 
 
@@ -58,6 +59,7 @@ def open_panel(paths: Sequence[str], labels: tuple[str, ...]) -> Panel:
                 f"{path}: this teacher knows the labels {', '.join(known)}; the data set has {', '.join(labels)}: name "
                 "one that was trained on these, with the same --drop"
             )
+        fuse(network)
         networks.append(network)
     return Panel(networks)
 

@@ -29,6 +29,7 @@ from trainer.callbacks import Checkpoint, KeepBest, StopAtNaN
 from trainer.datasets import Dataset
 from trainer.distillation import Distillation, Panel, VotesHead, open_panel
 from trainer.evaluation import predict
+from trainer.fused_norm import fuse
 from trainer.run_folder import RunState
 from trainer.votes import read_votes, votes_of
 
@@ -103,6 +104,7 @@ def fit(
         restate(network, dataset.train.images[:2000])
     if settings.weights.endswith(".keras"):  # where channels were left out, other sums come in
         reestimate(network, dataset.train.images[:2000])
+    fuse(network)
     panel = open_panel(settings.teachers, dataset.labels) if settings.teachers else None
     votes = _votes(dataset, settings)
     state = RunState(folder, settings, dataset)  # once all files are known to be there: a typo begins no run
