@@ -1,9 +1,10 @@
-"""What drawing batches costs: images a second through `fit`'s own batches, and through one batch over and over.
+"""What drawing batches costs, and what batch norm by one kernel gives: images a second of a training's steps.
 
     python -m benchmarks.training_speed [fer2013.csv] [--preset mien-v1-48] [--steps 40]
 
-Both run the same compiled step on the same device, in turns, so that a busy machine slows both. A ratio near 1 says
-that the input pipeline is not what limits training.
+The same steps through `fit`'s own batches, through one batch over and over, and that again with batch norm as Keras
+writes it out: in turns on the same device, so that a busy machine slows all. The last column is the ratio to the
+second; near 1, the input pipeline is not what limits training.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from trainer.augmentation import Recipe
 from trainer.backbones import build_network
 from trainer.batches import FaceBatches
 from trainer.datasets import Dataset, clean
+from trainer.fused_norm import fuse
 from trainer.presets import find_preset
 from trainer.readers import FER2013_SIZE
 from trainer.training import Settings, _compile, _with_lessons
+
+FRESH, SAME, PLAIN = "with its batches", "without data loading", "without, batch norm as Keras has it"
 
 
 class OneBatch(keras.utils.PyDataset):
@@ -41,26 +45,35 @@ class OneBatch(keras.utils.PyDataset):
         return self._batch
 
 
-def measure(dataset: Dataset, settings: Settings, steps: int, rounds: int) -> tuple[list[float], list[float]]:
-    """Images a second, `rounds` times each: through fresh batches, through one batch over and over."""
-    network = build_network(
-        settings.backbone, labels=len(dataset.labels), size=settings.size, width=settings.width,
-        dropout=settings.dropout, stem_stride=settings.stem_stride, weights="none",
-    )  # fmt: skip
+def measure(dataset: Dataset, settings: Settings, steps: int, rounds: int) -> dict[str, list[float]]:
+    """Images a second by what is done, `rounds` times each."""
     steps = min(steps, len(dataset.train) // settings.batch)
-    model = _with_lessons(network, settings, dataset, None)
-    _compile(model, network, settings, "all", steps)
     few = dataset.train.where(np.arange(len(dataset.train)) < settings.batch * steps)
     fresh = FaceBatches(few, labels=len(dataset.labels), batch=settings.batch, recipe=settings.augmentation)
     same = OneBatch(fresh[0], steps)
-    model.fit(same, verbose=0)  # compiles
-    speeds: tuple[list[float], list[float]] = ([], [])
+    fused, plain = (_compiled(dataset, settings, steps, by_kernel=by_kernel) for by_kernel in (True, False))
+    for model in (fused, plain):
+        model.fit(same, verbose=0)  # compiles
+    runs = {FRESH: (fused, fresh), SAME: (fused, same), PLAIN: (plain, same)}
+    speeds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
-        for batches, speed in zip((fresh, same), speeds, strict=True):
+        for name, (model, batches) in runs.items():
             began = time.perf_counter()
             model.fit(batches, verbose=0, shuffle=False)
-            speed.append(settings.batch * steps / (time.perf_counter() - began))
+            speeds[name].append(settings.batch * steps / (time.perf_counter() - began))
     return speeds
+
+
+def _compiled(dataset: Dataset, settings: Settings, steps: int, *, by_kernel: bool) -> keras.Model:
+    network = build_network(
+        settings.backbone, labels=len(dataset.labels), size=settings.size, width=settings.width,
+        blocks=settings.blocks, dropout=settings.dropout, stem_stride=settings.stem_stride, weights="none",
+    )  # fmt: skip
+    if by_kernel:
+        fuse(network)
+    model = _with_lessons(network, settings, dataset, None)
+    _compile(model, network, settings, "all", steps)
+    return model
 
 
 def settings_of(preset: str, batch: int) -> Settings:
@@ -80,12 +93,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     dataset = clean(fer2013.load(args.data))
-    fresh, same = measure(dataset, settings_of(args.preset, args.batch), args.steps, args.rounds)
-    ratio = statistics.median(one / other for one, other in zip(fresh, same, strict=True))
+    speeds = measure(dataset, settings_of(args.preset, args.batch), args.steps, args.rounds)
     print(f"{args.preset}, batch {args.batch}, Keras on {keras.backend.backend()}, {args.rounds} rounds, median:")
-    print(f"  with its batches       {statistics.median(fresh):8.0f} images/s")
-    print(f"  without data loading   {statistics.median(same):8.0f} images/s")
-    print(f"  ratio                  {ratio:8.2f}")
+    for name, each in speeds.items():
+        ratio = statistics.median(one / other for one, other in zip(each, speeds[SAME], strict=True))
+        print(f"  {name:<36} {statistics.median(each):8.0f} images/s {ratio:6.2f}")
 
 
 if __name__ == "__main__":
