@@ -53,7 +53,16 @@ PRESETS = {
     ),
     "mien-v1-48-small": Preset(
         "half-width MobileNetV1 without its last two blocks, cut out of the full one and taught by it",
-        {"width": 0.5, "blocks": 11, "weights": TEACHER, "head_epochs": 0, "epochs": 30, "dropout": 0.1, "patience": 0},
+        {
+            "width": 0.5,
+            "blocks": 11,
+            "weights": TEACHER,
+            "head_epochs": 0,
+            "epochs": 40,
+            "learning_rate": 2e-3,
+            "dropout": 0.1,
+            "patience": 0,
+        },
         teachers=("mien-v1-48",),
         votes=True,
     ),
