@@ -1,10 +1,12 @@
 r"""What each piece of the training recipe gives on PublicTest: one piece added at a time, everything else the same.
 
     python -m benchmarks.recipe fer2013.csv --weights no_top_weights/ --votes fer2013new.csv \
-        --teacher runs/teacher-v1-48/model.keras --teacher runs/teacher-v2-48/model.keras --write docs/recipe.md
+        --teacher runs/teacher-v1-48/model.keras --teacher runs/teacher-v2-48/model.keras \
+        --finished runs/mien-v1-48 runs/teacher-v1-48 --write docs/recipe.md
 
 Every rung is a resumable run of its own; given again, the command goes on where it was killed. A short schedule is
-kind to what learns fast and unkind to what needs time (mixing, distillation): the table says how long it was.
+kind to what learns fast and unkind to what needs time (averaging, mixing, distillation): the table says how long it
+was, and a second one lists whole trainings.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from trainer import keras_file, training
 from trainer.augmentation import NO_VIEW, Recipe
-from trainer.backbones import find_weights
+from trainer.backbones import V1_BLOCKS, find_weights
 from trainer.datasets import clean, load_dataset
 from trainer.training import Settings
 
@@ -42,8 +44,36 @@ def rungs(start: Settings, votes: str, teachers: tuple[str, ...]) -> list[tuple[
     return ladder
 
 
-def as_markdown(rows: list[tuple[str, list[float]]], start: Settings, command: str) -> str:
-    """The table, with each rung's gain over the one before it."""
+def describe(folder: Path) -> tuple[str, ...]:
+    """A training in its folder: what it was, parameters, epochs, accuracy on PublicTest."""
+    card = keras_file.read_card(folder / "model.keras")
+    told, settings = card["provenance"], card["provenance"]["settings"]
+    usual, blocks = Settings(), settings.get("blocks", V1_BLOCKS)
+    augmentation = usual.augmentation.__dict__ | {"blur": 0.0, "noise": 0.0, "mixup": 0.0} | settings["augmentation"]
+    pieces = [
+        f"{told['architecture']} {settings['width']:g}" + (f" to block {blocks}" if blocks < V1_BLOCKS else ""),
+        {"none": "from nothing", "model.keras": "cut out of its teacher"}.get(
+            settings["weights"], f"from {settings['weights'].removesuffix('.h5')}"
+        ),
+        "" if told["left_out_of_training"] else "all Training rows",
+        "blurred and noisy faces" if augmentation["blur"] else "",
+        f"mixup {augmentation['mixup']:g}" if augmentation["mixup"] else "",
+        "FER+'s votes" if settings.get("votes") else "",
+        f"taught by {' and '.join(settings['teachers'])}" if settings.get("teachers") else "",
+        f"seed {settings['seed']}",
+    ]
+    done = len(json.loads((folder / "history.json").read_text(encoding="utf-8")))
+    planned = settings["head_epochs"] + settings["epochs"]
+    return (
+        f"`{folder.name}`: {', '.join(filter(None, pieces))}",
+        f"{told['parameters']:,}",
+        str(done) if done == planned else f"{done} of {planned}",
+        f"{card['selected']['validation_accuracy']:.2%}",
+    )
+
+
+def as_markdown(rows: list[tuple[str, list[float]]], start: Settings, command: str, finished: list[Path]) -> str:
+    """The table, with each rung's gain over the one before it, and that of whole trainings."""
     told = (
         f"MobileNetV1, {start.size} px, {start.epochs} epochs over all layers, batch norm re-estimated at the end; "
         "accuracy on PublicTest, on which 1.5 points are the 95 % interval of one figure. Each row adds one piece to "
@@ -66,6 +96,21 @@ def as_markdown(rows: list[tuple[str, list[float]]], start: Settings, command: s
         each = ", ".join(f"{score:.2%}" for score in scores)
         lines.append(f"| {'+ ' if before is not None else ''}{name} | {mean:.2%} | {gain} | {each} |")
         before = mean
+    slow = (
+        f"{start.epochs} epochs are too few for what is slow: averaged weights lag 500 steps behind, and mixed, "
+        "blurred and noisy faces take longer to learn from. Blur and noise are kept for robustness to them, whatever they cost "
+        "on clean faces."
+    )
+    lines += ["", slow]
+    if finished:
+        lines += [
+            "",
+            "## Whole trainings",
+            "",
+            "| training | parameters | epochs | PublicTest |",
+            "| --- | ---: | ---: | ---: |",
+        ]
+        lines += [f"| {' | '.join(describe(folder))} |" for folder in finished]
     return "\n".join(lines) + "\n"
 
 
@@ -76,6 +121,7 @@ def _repeatable(args: argparse.Namespace) -> str:
     for teacher in map(Path, args.teacher):
         words += ["--teacher", f"{teacher.resolve().parent.name}/{teacher.name}"]
     words += ["--epochs", str(args.epochs), "--size", str(args.size), "--seeds", *map(str, args.seeds)]
+    words += ["--finished", *(folder.name for folder in args.finished)] if args.finished else []
     return shlex.join(words)
 
 
@@ -90,7 +136,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/recipe"))
-    parser.add_argument("--write", type=Path, help="write the table to this Markdown file")
+    parser.add_argument("--finished", type=Path, nargs="+", default=[], help="whole trainings, for the second table")
+    parser.add_argument("--write", type=Path, help="write the tables to this Markdown file")
     args = parser.parse_args()
     dataset = clean(load_dataset(args.data, size=args.size))
     start = Settings(
@@ -107,7 +154,7 @@ def main() -> None:
             scores.append(float(keras_file.read_card(path)["selected"]["validation_accuracy"]))
         rows.append((name, scores))
         print(json.dumps({"piece": name, "seeds": args.seeds, "validation_accuracy": scores}), flush=True)
-    table = as_markdown(rows, start, _repeatable(args))
+    table = as_markdown(rows, start, _repeatable(args), args.finished)
     print(table)
     if args.write:
         args.write.write_text(table, encoding="utf-8")

@@ -16,7 +16,8 @@ from typing import Any
 
 from benchmarks import fer2013
 from edge.commandline import guarded
-from edge.model import SHIPPED, open_model
+from edge.model import open_model
+from edge.modelfile import SHIPPED
 from trainer.evaluation import evaluate, tflite_logits
 from trainer.report import as_text
 

@@ -26,8 +26,7 @@ from edge.bench_meter import Meter, TimedModel
 from edge.camera import open_camera
 from edge.commandline import guarded
 from edge.frame import Frame
-from edge.model import SHIPPED
-from edge.modelfile import read_model_file
+from edge.modelfile import SHIPPED, read_model_file
 from edge.opencv import one_thread
 
 MOST_OWN_MS = 0.3

@@ -32,8 +32,7 @@ from edge.daemon import open_source
 from edge.detector import SMALLEST, Detector, Hit
 from edge.events import Reporter
 from edge.frame import Box, Face, Frame
-from edge.model import SHIPPED
-from edge.modelfile import read_model_file
+from edge.modelfile import SHIPPED, read_model_file
 from edge.pipeline import Vision, make_detector, make_vision
 from edge.pyramid import Pyramid
 from edge.smoothing import Smoother

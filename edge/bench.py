@@ -25,8 +25,7 @@ from edge.detector import Detector
 from edge.errors import BadDataError, MienError, UnavailableError
 from edge.events import Reporter
 from edge.frame import Box, Frame
-from edge.model import SHIPPED
-from edge.modelfile import read_model_file
+from edge.modelfile import find_model, read_model_file
 from edge.opencv import one_thread
 from edge.pause import is_paused
 from edge.pipeline import Vision, make_detector, make_eyes, make_vision
@@ -109,7 +108,7 @@ def measure(
     if is_live(config.source.spec) and any(is_paused(state / "control") for state in find_states(os.environ)):
         raise UnavailableError("paused: no camera may be read now; end it with 'mien resume', and run this again")
     meter = Meter()
-    model = TimedModel(read_model_file(config.model.path or SHIPPED), meter, labels=config.model.labels or None)
+    model = TimedModel(read_model_file(find_model(config.model.path)), meter, labels=config.model.labels or None)
     with one_thread(), open_source(config, color=model.channels == 3) as camera:
         done = Measurement(camera.spec, model.name)
         try:

@@ -115,7 +115,7 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
     run.add_argument(
         "--annotate", type=Path, metavar="OUT", help="draw what is seen into a video (.mp4) or a folder of pictures"
     )
-    run.add_argument("--model", metavar="FILE", help="a .tflite classifier (the one that comes with Mien)")
+    run.add_argument("--model", metavar="FILE", help="a .tflite file, or small (the full one that comes with Mien)")
     run.add_argument(
         "--labels", type=labels_argument, metavar="A,B,…", help="names of a foreign model's outputs, in their order"
     )

@@ -57,7 +57,7 @@ def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="configuration in TOML (/etc/mien/mien.toml, if there)"
     )
-    parser.add_argument("--model", metavar="FILE", help="a .tflite classifier (the one that comes with Mien)")
+    parser.add_argument("--model", metavar="FILE", help="a .tflite file, or small (the full one that comes with Mien)")
     parser.add_argument(
         "--labels", type=labels_argument, metavar="A,B,...", help="names of a foreign model's outputs, in their order"
     )

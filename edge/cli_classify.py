@@ -68,7 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write annotated pictures, and videos as .mp4, into this folder; only annotated ones are ever replaced",
     )
     parser.add_argument(
-        "--model", type=Path, metavar="FILE", help="a .tflite classifier (the one that comes with Mien)"
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="a .tflite file, or small (the full one that comes with Mien)",
     )
     parser.add_argument(
         "--labels", type=labels_argument, metavar="A,B,...", help="names of a foreign model's outputs, in their order"

@@ -34,6 +34,7 @@ EPILOG = """\
 examples:
   mien model install mine.tflite                        a file: tried here, and used from now on
   mien model install https://example.org/mine.tflite    its signature, mine.tflite.sig, must fit a key of yours
+  mien model install small                              comes with Mien: faster, and wrong more often
   mien model list
   mien model use mien-v1-48@4b9f885b                    'shipped' is the one that comes with Mien
   mien model rollback                                   the one that was used before
@@ -76,7 +77,7 @@ def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
         description="Fetch a model, check it, try it, keep it and use it.",
         epilog=INSTALL_EPILOG,
     )
-    install.add_argument("source", metavar="FILE|URL", help="a .tflite file, or its address, https://…")
+    install.add_argument("source", metavar="FILE|URL", help="a .tflite file, its address, https://…, or small")
     install.add_argument("--sha256", type=_sha256, metavar="HEX", help="the SHA-256 that it must have")
     install.add_argument(
         "--key",
@@ -298,8 +299,9 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def _listed(folder: Path, config: ModelConfig) -> dict[str, Any]:
     """All there is to know, for JSON."""
-    from edge.model_install import SHIPPED_FILE, shipped_entry
+    from edge.model_install import shipped_entry
     from edge.model_store import SHIPPED, entry_of, path_of, read_choice, short, stored
+    from edge.modelfile import SHIPPED as SHIPPED_FILE
 
     choice = read_choice(folder)
     models = []

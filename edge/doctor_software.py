@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import edge
 from edge.doctor_finding import Finding, Subject, content, fault, not_here, ok, told, warning
 from edge.errors import UnavailableError
 
@@ -18,8 +17,6 @@ APT = "usr/lib/python3/dist-packages"
 """Where apt puts Python packages, below the root."""
 
 WHEELS = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
-
-SHIPPED = Path(edge.__file__).parent / "models" / "mien.tflite"
 
 ABI_WORDS = ("dtype size changed", "ARRAY_API", "numpy.core.multiarray", "compiled using NumPy 1")
 """How packages complain that were built for another numpy."""
@@ -89,7 +86,7 @@ def check_cascade(subject: Subject) -> Finding:
 def check_interpreter(subject: Subject) -> Finding:
     """Whether an interpreter is there that can build one for our model."""
     from edge.interpreter import MODULES, make_interpreter
-    from edge.modelfile import read_model_file
+    from edge.modelfile import SHIPPED, read_model_file
 
     try:
         made = make_interpreter(read_model_file(SHIPPED).flatbuffer)

@@ -22,9 +22,7 @@ from edge.frame import Box
 from edge.interpreter import Interpreter, make_interpreter
 from edge.labels import check_labels
 from edge.modelcard import MAX_SIZE, ModelCard, OutputKind, Scaling
-from edge.modelfile import ModelFile, read_model_file
-
-SHIPPED = Path(__file__).parent / "models" / "mien.tflite"
+from edge.modelfile import ModelFile, find_model, read_model_file
 
 MAX_STEPS_OFF = 2
 """How far a logit may be from the self-test's, in steps of the output tensor: processors round differently."""
@@ -41,7 +39,7 @@ def open_model(path: Path | None = None, *, labels: Sequence[str] | None = None,
     """Open a model file and run its self-test.
 
     Args:
-        path: the `.tflite`; None: the model that Mien ships.
+        path: see `find_model`.
         labels: names of the outputs, for a foreign model that holds none or the wrong ones.
         threads: CPU threads for one inference.
 
@@ -51,7 +49,7 @@ def open_model(path: Path | None = None, *, labels: Sequence[str] | None = None,
             its self-test.
         UnavailableError: no interpreter is installed, or none works.
     """
-    return Model(read_model_file(path or SHIPPED), labels=labels, threads=threads)
+    return Model(read_model_file(find_model(path)), labels=labels, threads=threads)
 
 
 @dataclass(frozen=True, slots=True)

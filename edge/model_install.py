@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-import edge
 from edge import model_signature
 from edge.errors import BadDataError, InputNotFoundError, MienError, OutputError
 from edge.flatbuffer import IDENTIFIER
@@ -22,7 +21,8 @@ from edge.model_fetch import CHUNK, Fetching, beside, check_url, fetch, is_url
 from edge.model_signature import ADVICE, KEYS, SUFFIX, check_signature, find_keys, load_keys
 from edge.model_store import SHIPPED, entry_of, incoming, keep, path_of
 from edge.model_trial import Trial, try_model
-from edge.modelfile import read_model_file
+from edge.modelfile import SHIPPED as SHIPPED_FILE
+from edge.modelfile import find_model, read_model_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 MOST_BYTES = 64 * 1024**2
 """Of a model: it lies in memory as a whole, and the service has 400 MB."""
 
-SHIPPED_FILE = Path(edge.__file__).parent / "models" / "mien.tflite"
 
 Progress = Callable[[int, int | None], None]
 """Is told how many bytes have come, and of how many where that is known."""
@@ -89,7 +88,7 @@ def install(source: str, folder: Path, demands: Demands, *, progress: Progress =
     """Put a model next to the others. Which one is used is not changed.
 
     Args:
-        source: a file's path or an address.
+        source: a file's path, an address, or `small` for the small model that comes with Mien.
         folder: the models' folder.
         demands: what is asked of it.
         progress: is told how the fetching gets on.
@@ -168,7 +167,7 @@ def _bring(source: str, file: BinaryIO, fetching: Fetching, progress: Progress) 
             _judge(first, kind, source)
 
         return fetch(source, file, MOST_BYTES, fetching, judge=judge, progress=progress)
-    return _copy(Path(source), file)
+    return _copy(find_model(Path(source)), file)
 
 
 def _judge(first: bytes, kind: str, shown: str) -> None:

@@ -19,6 +19,11 @@ from edge.flatbuffer import IDENTIFIER, BrokenFlatbufferError, check_flatbuffer
 from edge.labels import parse_labels
 from edge.modelcard import ModelCard, parse_card
 
+SHIPPED = Path(__file__).parent / "models" / "mien.tflite"
+"""The model that comes with Mien."""
+SMALL = SHIPPED.with_name("mien-small.tflite")
+"""The other one, for machines on which that one takes too long."""
+
 CARD, LABELS = "mien.json", "labels.txt"
 
 MAX_FILE = 256 * 1024**2
@@ -53,6 +58,13 @@ class ModelFile:
     sha256: str
     labels: tuple[str, ...] | None
     card: ModelCard | None
+
+
+def find_model(named: Path | None) -> Path:
+    """The file that is meant: None is the model that comes with Mien, `small` the small one, and a path is a path."""
+    if named is None:
+        return SHIPPED
+    return SMALL if named == Path("small") and not named.exists() else named
 
 
 def read_model_file(path: Path) -> ModelFile:

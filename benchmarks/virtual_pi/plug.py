@@ -28,7 +28,7 @@ from edge.model_store import SHIPPED, path_of, read_choice, short, stored
 INSTALL = """\
 cd /run && /opt/mien/venv/bin/python - <<'END' && mien model install /run/other.tflite
 import shutil, zipfile
-from edge.model import SHIPPED
+from edge.modelfile import SHIPPED
 shutil.copyfile(SHIPPED, "/run/other.tflite")
 with zipfile.ZipFile("/run/other.tflite", "a") as file:
     file.comment = b"{number}"

@@ -26,8 +26,7 @@ from edge.camera import open_camera
 from edge.config import SmoothingConfig
 from edge.detector import Detector
 from edge.looks import Looks
-from edge.model import SHIPPED
-from edge.modelfile import read_model_file
+from edge.modelfile import SHIPPED, read_model_file
 
 SCENE = "synthetic:script=still,faces=1,seconds=1.4"
 FRAMES, CONFIRMED, SETTLED = 42, 8, 30

@@ -5,8 +5,8 @@ import pytest
 
 from edge.bench_meter import Meter, Stopwatch, TimedModel, Times, timed_cascade
 from edge.frame import Box
-from edge.model import SHIPPED, open_model
-from edge.modelfile import read_model_file
+from edge.model import open_model
+from edge.modelfile import SHIPPED, read_model_file
 
 
 class Cascade:

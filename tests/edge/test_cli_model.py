@@ -16,7 +16,6 @@ from edge import cli_model, model_change, model_install, model_store
 from edge.cli import main, make_parser
 from edge.control import Presence, open_folder
 from edge.labels import FER2013_LABELS
-from edge.model import SHIPPED as SHIPPED_FILE
 from edge.model_store import (
     FOLDER,
     SHIPPED,
@@ -30,6 +29,7 @@ from edge.model_store import (
     stored,
     use,
 )
+from edge.modelfile import SHIPPED as SHIPPED_FILE
 from edge.modelfile import read_model_file
 
 ROOT = Path(__file__).parents[2]

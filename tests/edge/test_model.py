@@ -12,8 +12,8 @@ from edge.crop import crop_face, scale_pixels
 from edge.errors import BadDataError, InputNotFoundError
 from edge.frame import Box
 from edge.interpreter import make_interpreter
-from edge.model import SHIPPED, Model, Tensor, open_model, pixel_table, power_table, softmax
-from edge.modelfile import parse_model_file
+from edge.model import Model, Tensor, open_model, pixel_table, power_table, softmax
+from edge.modelfile import SHIPPED, parse_model_file
 from export.metadata import add_self_test, pack, self_test_face
 
 MODELS = Path(__file__).parent / "models"

@@ -19,11 +19,11 @@ from edge import model_install
 from edge.control import open_folder
 from edge.errors import BadDataError, InputNotFoundError, MienError, OutputError, UnavailableError, UsageError
 from edge.labels import FER2013_LABELS
-from edge.model import SHIPPED as SHIPPED_FILE
 from edge.model_fetch import Fetching
 from edge.model_install import Demands, install, shipped_entry, try_again
 from edge.model_store import FOLDER, SHIPPED, entry_of, path_of, stored
 from edge.model_trial import Trial
+from edge.modelfile import SHIPPED as SHIPPED_FILE
 
 GREY = Path(__file__).parent / "models/grey_int8_logits.tflite"
 SHA256 = hashlib.sha256(GREY.read_bytes()).hexdigest()

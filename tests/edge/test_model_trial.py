@@ -13,8 +13,8 @@ import pytest
 from edge import model_trial
 from edge.errors import BadDataError, UnavailableError
 from edge.labels import FER2013_LABELS
-from edge.model import SHIPPED
 from edge.model_trial import Trial, try_model
+from edge.modelfile import SHIPPED
 
 MODELS = Path(__file__).parent / "models"
 GOOD = asdict(

@@ -10,7 +10,7 @@ import pytest
 
 from edge.errors import BadDataError, InputNotFoundError
 from edge.flatbuffer import BrokenFlatbufferError, check_flatbuffer
-from edge.modelfile import parse_model_file, read_model_file
+from edge.modelfile import SHIPPED, SMALL, find_model, parse_model_file, read_model_file
 
 MODELS = Path(__file__).parent / "models"
 FLATBUFFER = (MODELS / "grey_int8_logits.tflite").read_bytes()
@@ -254,3 +254,12 @@ def test_the_signature_of_a_zip_inside_a_model_is_no_zip():
     data = bytearray(FLATBUFFER)
     data[3000:3004] = b"PK\x05\x06"
     assert parse_model_file(bytes(data), "m").flatbuffer == bytes(data)
+
+
+def test_no_name_and_small_mean_the_two_that_come_with_mien_and_a_path_means_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_model(None) == SHIPPED
+    assert find_model(Path("small")) == SMALL
+    assert find_model(Path("mine.tflite")) == Path("mine.tflite")
+    Path("small").write_bytes(FLATBUFFER)
+    assert find_model(Path("small")) == Path("small"), "somebody's own file"

@@ -5,7 +5,8 @@ import copy
 import pytest
 
 from edge.labels import FER2013_LABELS
-from edge.model import SHIPPED, open_model
+from edge.model import open_model
+from edge.modelfile import SHIPPED
 
 pytest.importorskip("sklearn", reason="the trainer extra is not installed")
 

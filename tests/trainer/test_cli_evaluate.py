@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 from edge.labels import FER2013_LABELS
-from edge.model import SHIPPED, open_model
+from edge.model import open_model
+from edge.modelfile import SHIPPED
 from trainer.cli import main
 
 pytestmark = pytest.mark.trainer

@@ -20,8 +20,8 @@ from edge.classify import classify_paths
 from edge.detector import Detector
 from edge.events import Reporter
 from edge.frame import Face
-from edge.model import SHIPPED, Model
-from edge.modelfile import read_model_file
+from edge.model import Model
+from edge.modelfile import SHIPPED, read_model_file
 from edge.pictures import read_picture
 from edge.pipeline import Vision
 from edge.smoothing import Smoother

@@ -1,0 +1,51 @@
+"""The recipe's table: each rung one piece more than the one before, and whole trainings by what they were."""
+
+import json
+from dataclasses import asdict
+from itertools import pairwise
+
+import pytest
+
+pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
+
+from benchmarks.recipe import as_markdown, describe, rungs
+from trainer import keras_file
+from trainer.training import Settings
+
+pytestmark = pytest.mark.trainer
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    run = tmp_path / "mine"
+    run.mkdir()
+    settings = asdict(Settings(weights="v1.h5", votes="votes.csv", teachers=("one", "two"), epochs=3)) | {"blocks": 11}
+    told = {"architecture": "mobilenet_v1", "parameters": 1234567, "left_out_of_training": {"blank": 1}}
+    card = {"provenance": told | {"settings": settings}, "selected": {"validation_accuracy": 0.5}}
+    monkeypatch.setattr(keras_file, "read_card", lambda path: card)
+    (run / "history.json").write_text(json.dumps([{}, {}]))
+    return run
+
+
+def test_each_rung_differs_from_the_one_before_in_one_thing():
+    ladder = rungs(Settings(weights="imagenet"), "votes.csv", ("teacher.keras",))
+    settings = [asdict(each) for _, each in ladder]
+    for before, after in pairwise(settings):
+        assert len([key for key in before if before[key] != after[key]]) == 1
+    assert len({name for name, _ in ladder}) == len(ladder)
+
+
+def test_a_whole_training_is_told_by_its_own_card(folder):
+    told, parameters, epochs, accuracy = describe(folder)
+    assert told == (
+        "`mine`: mobilenet_v1 1 to block 11, from v1, blurred and noisy faces, FER+'s votes, taught by one and two, "
+        "seed 1"
+    )
+    assert (parameters, epochs, accuracy) == ("1,234,567", "2 of 4", "50.00%")
+
+
+def test_the_page_holds_gains_and_whole_trainings(folder):
+    page = as_markdown([("bare", [0.4]), ("more", [0.5, 0.52])], Settings(epochs=4), "python -m …", [folder])
+    assert "| + more | 51.00% | +11.00 | 50.00%, 52.00% |" in page
+    assert "| `mine`: mobilenet_v1" in page
+    assert "Whole trainings" not in as_markdown([("bare", [0.4])], Settings(), "python -m …", [])
