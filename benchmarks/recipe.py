@@ -98,8 +98,8 @@ def as_markdown(rows: list[tuple[str, list[float]]], start: Settings, command: s
         before = mean
     slow = (
         f"{start.epochs} epochs are too few for what is slow: averaged weights lag 500 steps behind, and mixed, "
-        "blurred and noisy faces take longer to learn from. Blur and noise are kept for robustness to them, whatever they cost "
-        "on clean faces."
+        "blurred and noisy faces take longer to learn from. Blur and noise are kept for robustness to them, whatever "
+        "they cost on clean faces."
     )
     lines += ["", slow]
     if finished:
