@@ -301,7 +301,7 @@ def _card(dataset: Dataset, settings: Settings, network: keras.Model, source: st
             "images": {name: len(dataset.split(name)) for name in ("train", "validation", "test")},
             "left_out_of_training": dataset.left_out,
             "architecture": settings.backbone,
-            "pretraining": Path(settings.weights).name,
+            "pretraining": _pretraining(Path(settings.weights)),
             "parameters": network.count_params(),
             "seed": settings.seed,
             "settings": asdict(settings)
@@ -316,6 +316,14 @@ def _card(dataset: Dataset, settings: Settings, network: keras.Model, source: st
             "keras": f"{keras.__version__} on {keras.backend.backend()}",
         },
     }
+
+
+def _pretraining(weights: Path) -> str:
+    """Where a network's first weights come from, and where those came from."""
+    if weights.suffix != ".keras":
+        return weights.name
+    before = keras_file.read_card(weights).get("provenance", {}).get("pretraining", "not told")
+    return f"{weights.resolve().parent.name}/{weights.name}, from {before}"
 
 
 def _teacher(path: Path) -> dict[str, Any]:

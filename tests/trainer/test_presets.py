@@ -77,7 +77,7 @@ def test_a_preset_can_start_from_its_teacher(runs, drawn_npz, place):
     assert main(["fit", str(drawn_npz), "--preset", "cut", *place]) == 0
     teacher = hashlib.sha256((runs / "plain" / "model.keras").read_bytes()).hexdigest()
     assert settings(runs / "cut")["weights"] == f"sha256:{teacher}"
-    assert read_card(runs / "cut" / "model.keras")["provenance"]["pretraining"] == "model.keras"
+    assert read_card(runs / "cut" / "model.keras")["provenance"]["pretraining"] == "plain/model.keras, from none"
 
 
 def test_whoever_starts_from_a_teacher_has_one(runs, drawn_npz, capsys):
