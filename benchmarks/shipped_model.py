@@ -10,14 +10,18 @@ a shipped model must reach.
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import fer2013
 from edge.commandline import guarded
-from edge.model import open_model
+from edge.model import Model, open_model
 from edge.modelfile import SHIPPED, SMALL
 from trainer.evaluation import evaluate, tflite_logits
 from trainer.report import as_text
@@ -37,7 +41,7 @@ class Limits:
     most_bytes: int
 
 
-LIMITS = {SHIPPED: Limits(0.67, 4_000_000), SMALL: Limits(0.66, 600_000)}
+LIMITS = {SHIPPED: Limits(0.70, 4_000_000), SMALL: Limits(0.69, 600_000)}
 
 
 def shortcomings(accuracy: dict[str, Any], size: int, limits: Limits) -> list[str]:
@@ -52,6 +56,19 @@ def shortcomings(accuracy: dict[str, Any], size: int, limits: Limits) -> list[st
         f"the file has {size:,} bytes, over {limits.most_bytes:,}": size > limits.most_bytes,
     }
     return [text for text, missed in checks.items() if missed]
+
+
+def _in_turns(models: list[Model]) -> list[list[float]]:
+    """Seconds that each model takes for a face, many times over."""
+    face = np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)
+    rounds: list[list[float]] = []
+    for _ in range(300):
+        rounds.append([])
+        for model in models:
+            began = time.perf_counter()
+            model.classify_face(face)
+            rounds[-1].append(time.perf_counter() - began)
+    return rounds
 
 
 def main() -> int:
@@ -80,6 +97,11 @@ def main() -> int:
         print(verification.as_text(compared))
         complaints += shortcomings(compared.to_dict(), size, limits)
     print(f"{path.name}: {size / 1e6:.2f} MB")
+    times = zip(*_in_turns([open_model(), open_model(SMALL)]), strict=True)
+    full, small = (1000 * statistics.median(each) for each in times)
+    print(
+        f"the full model takes {full:.2f} ms a face here, the small one {small:.2f}: {full / small:.1f} times as fast"
+    )
     for complaint in complaints:
         print(f"short: {complaint}", file=sys.stderr)
     return 1 if complaints else 0

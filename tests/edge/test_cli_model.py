@@ -236,7 +236,7 @@ def test_the_examples_are_understood():
     examples = [
         line.split("   ")[0].replace("4b9f885b...", "0" * 64) for line in text.splitlines() if "  mien " in line
     ]
-    assert len(examples) == 9
+    assert len(examples) == 10
     for example in examples:
         assert make_parser().parse_args(example.strip().partition("mien ")[2].split(" '")[0].split()).call
 

@@ -24,6 +24,7 @@ from edge.model_install import Demands, install, shipped_entry, try_again
 from edge.model_store import FOLDER, SHIPPED, entry_of, path_of, stored
 from edge.model_trial import Trial
 from edge.modelfile import SHIPPED as SHIPPED_FILE
+from edge.modelfile import SMALL
 
 GREY = Path(__file__).parent / "models/grey_int8_logits.tflite"
 SHA256 = hashlib.sha256(GREY.read_bytes()).hexdigest()
@@ -127,6 +128,12 @@ def test_the_shipped_model_is_not_kept_twice(folder):
     assert install(str(SHIPPED_FILE), folder, Demands()).entry == SHIPPED
     assert stored(folder) == []
     assert shipped_entry().startswith("mien-v1-48@4b9f885b")
+
+
+def test_small_is_the_small_model_that_comes_with_mien(folder):
+    done = install("small", folder, Demands())
+    assert (done.trial.name, done.size) == ("mien-v1-48-small", SMALL.stat().st_size)
+    assert stored(folder) == [done.entry]
 
 
 def test_a_model_that_does_not_pass_its_trial_leaves_nothing(folder, tmp_path):
