@@ -1,7 +1,7 @@
 """Batch norm by TensorFlow's fused kernel, where Keras 3 writes it out.
 
-Keras computes batch norm from a dozen operations that each read and write whole feature maps. On a CPU that costs more
-than MobileNet's convolutions do: with one kernel instead, MobileNetV1 trains 1.6 to 2 times as fast
+Keras computes batch norm from a dozen operations that each read and write whole feature maps. On a CPU that takes
+more than a third of a training step: with one kernel instead, MobileNetV1 trains 1.6 to 2 times as fast
 (`benchmarks/training_speed.py` prints it). Other backends compile the dozen into one by themselves.
 """
 
@@ -24,8 +24,13 @@ def fuse(network: keras.Model) -> None:
     for layer in network.layers:
         if isinstance(layer, keras.Model):
             fuse(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization) and len(layer.input.shape) == 4:
+        elif isinstance(layer, keras.layers.BatchNormalization) and len(layer.input.shape) == 4 and _is_plain(layer):
             layer.call = MethodType(_fused_call, layer)
+
+
+def _is_plain(norm: Any) -> bool:
+    """Whether it is of the kind that the kernel computes."""
+    return norm.scale and norm.center and not norm.renorm and norm.axis in (-1, 3)
 
 
 def _fused_call(norm: Any, inputs: Any, training: bool | None = None, mask: None = None) -> Any:

@@ -102,6 +102,7 @@ def test_without_its_last_two_blocks_half_of_the_weights_and_most_of_the_sums_ar
     short = build(width=1.0, blocks=11)
     assert short.count_params() / build(width=1.0).count_params() == pytest.approx(0.50, abs=0.02)
     assert multiply_adds(short) == pytest.approx(89e6, rel=0.01)
+    assert multiply_adds(build(width=0.5, blocks=11)) == pytest.approx(23e6, rel=0.01)
     assert short.get_layer("pool").input.shape == (None, 6, 6, 512)
 
 

@@ -74,8 +74,12 @@ def test_what_is_saved_is_keras_s_own_layer(pair, faces, tmp_path):
     np.testing.assert_allclose(loaded(faces), pair[1](faces), rtol=1e-4, atol=1e-6)
 
 
-def test_norms_of_other_shapes_stay_as_they_are():
-    values = keras.Input((5,))
-    made = keras.Model(values, keras.layers.BatchNormalization(name="norm")(values))
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [((5,), {}), ((4, 4, 5), {"scale": False}), ((4, 4, 5), {"center": False}), ((4, 4, 5), {"axis": 1})],
+)
+def test_norms_of_other_kinds_stay_as_they_are(shape, options):
+    values = keras.Input(shape)
+    made = keras.Model(values, keras.layers.BatchNormalization(name="norm", **options)(values))
     fuse(made)
     assert "call" not in vars(made.get_layer("norm"))
