@@ -187,7 +187,7 @@ def _circumstances(job: Job, dataset: Dataset, network: keras.Model) -> dict[str
         "learning_rate": preset.learning_rate,
         "pretraining": SCRATCH if job.from_scratch else Path(job.weights).name,
         "parameters": network.count_params(),
-        "seconds": round(seconds, 1),
+        "seconds": round(seconds, 3),
         "images_per_second": round(len(history) * len(dataset.train) / max(seconds, 1e-3), 1),
         "accuracy_while_training": round(float(history[-1]["accuracy"]), 5),
         "commit": current_commit(),

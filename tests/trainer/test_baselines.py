@@ -98,6 +98,7 @@ def no_network(weights, build, kind):
     return build(weights=weights, **kind)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")  # Keras on its way to the refusal, layer by layer
 @pytest.mark.parametrize("name", ["vgg16", "mobilenet-224"])
 def test_weights_that_do_not_fit_are_refused_with_file_and_preset(tmp_path, name):
     path = tmp_path / "other.weights.h5"

@@ -137,7 +137,7 @@ def test_a_result_has_every_figure_and_what_it_depends_on(trained, drawn):
     for name in ("train", "validation", "test"):
         assert small[name]["count"] == small["images"][name]
         assert small[name].keys() >= {"accuracy", "macro_f1", "interval_95"}
-    assert small["images_per_second"] == pytest.approx(210 / small["seconds"], rel=0.1)
+    assert small["images_per_second"] == pytest.approx(210 / small["seconds"], rel=0.01)
     assert paper["dataset"] == "drawn.npz without disgust, fear"
     assert len(paper["test"]["classes"]) == 5
 
@@ -163,7 +163,7 @@ def test_a_killed_training_goes_on_after_its_last_whole_epoch(drawn, tmp_path):
     assert job.result is None
     result = train(job, drawn, told.append)
     assert [line.split(",")[0] for line in told] == [f"small-official: epoch {epoch} of 3" for epoch in (1, 2, 2, 3)]
-    assert result["images_per_second"] == pytest.approx(210 / result["seconds"], rel=0.1)
+    assert result["images_per_second"] == pytest.approx(210 / result["seconds"], rel=0.01)
 
 
 def test_a_kill_between_the_last_epoch_and_the_result_costs_no_epoch(drawn, tmp_path, monkeypatch):
