@@ -166,8 +166,8 @@ def test_a_sink_that_hangs_or_has_ended_is_a_problem_and_no_wait_for_ever(make_e
     sink.go.set()
     outlet.finish(5.0)
     began = time.monotonic()
-    assert outlet.erase(local=False, timeout=5.0).problems
-    assert time.monotonic() - began < 1.0
+    assert outlet.erase(local=False, timeout=30.0).problems
+    assert time.monotonic() - began < 10.0
 
 
 def test_a_terminal_stores_nothing():

@@ -53,7 +53,7 @@ class Systemd:
         return [when for when, heard in self.heard if heard == field]
 
     def wait_for(self, field: str, count: int = 1) -> None:
-        deadline = time.monotonic() + 8
+        deadline = time.monotonic() + 30
         while len(self.times(field)) < count:
             assert time.monotonic() < deadline, self.heard
             time.sleep(0.01)

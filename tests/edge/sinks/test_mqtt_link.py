@@ -208,7 +208,7 @@ def test_the_older_protocol_is_kept_to_once_it_was_the_one(scripted, link_to):
     server = scripted(older)
     link = link_to(server.port)
     link.heard.await_call("be_disconnected")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while len(server.connects) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [protocol_of(connect) for connect in server.connects[:4]] == ["5", "3.1.1", "3.1.1", "3.1.1"]
@@ -217,7 +217,7 @@ def test_the_older_protocol_is_kept_to_once_it_was_the_one(scripted, link_to):
 def test_a_protocol_that_was_asked_for_is_the_only_one(scripted, link_to):
     server = scripted(lambda _, connection, __: connection.sendall(b"\x20\x02\x00\x01"))
     link = link_to(server.port, protocol="5")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while len(server.connects) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert {protocol_of(connect) for connect in server.connects} == {"5"}
@@ -288,7 +288,7 @@ def test_a_paho_that_stumbles_over_garbage_does_not_end_the_link(scripted, link_
 
     server = scripted(script)
     link = link_to(server.port)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while len(server.connects) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(server.connects) >= 3
@@ -559,7 +559,7 @@ def test_order_is_kept_when_a_connection_comes_and_goes_while_the_disk_is_slow(m
     broker.stop(9)
     broker.start()
     listener = listen(broker.port, EVENT)
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 30
     while sink._link._connected_at in {None, first} and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)
