@@ -16,7 +16,7 @@ from keras import ops
 
 from edge.errors import BadDataError
 from trainer import keras_file
-from trainer.fused_norm import fuse
+from trainer.folding import fast_dtype, fold
 from trainer.votes import VOTED
 
 
@@ -45,7 +45,7 @@ class Panel:
 
 
 def open_panel(paths: Sequence[str], labels: tuple[str, ...]) -> Panel:
-    """Open teachers.
+    """Open teachers, folded: they answer as they were trained to, but for rounding.
 
     Raises:
         InputNotFoundError, BadDataError: one is not there, is damaged, or knows other labels.
@@ -59,8 +59,7 @@ def open_panel(paths: Sequence[str], labels: tuple[str, ...]) -> Panel:
                 f"{path}: this teacher knows the labels {', '.join(known)}; the data set has {', '.join(labels)}: name "
                 "one that was trained on these, with the same --drop"
             )
-        fuse(network)
-        networks.append(network)
+        networks.append(fold(network, fast_dtype()))
     return Panel(networks)
 
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 from edge.errors import BadDataError, InputNotFoundError
-from trainer import keras_file
+from trainer import distillation, keras_file
 from trainer.distillation import Distillation, Panel, VotesHead, open_panel
 
 pytestmark = pytest.mark.trainer
@@ -81,11 +81,20 @@ def save(folder: Path, labels: tuple[str, ...]) -> str:
     return str(path)
 
 
-def test_teachers_are_opened_from_their_files(tmp_path, view):
+def test_teachers_are_opened_from_their_files(tmp_path, view, monkeypatch):
+    monkeypatch.setattr(distillation, "fast_dtype", lambda: "float32")
     panel = open_panel([save(tmp_path, LABELS)], LABELS)
     np.testing.assert_allclose(
         np.asarray(panel.shares(view, 1.0)), np.asarray(Panel([teacher(16, 1)]).shares(view, 1.0)), atol=1e-6
     )
+
+
+def test_they_are_opened_in_what_counts_fastest_here(tmp_path, view, monkeypatch):
+    monkeypatch.setattr(distillation, "fast_dtype", lambda: "bfloat16")
+    [share] = np.asarray(open_panel([save(tmp_path, LABELS)], LABELS).shares(view[:1], 1.0))
+    [exact] = np.asarray(Panel([teacher(16, 1)]).shares(view[:1], 1.0))
+    np.testing.assert_allclose(share, exact, atol=0.02)
+    assert not np.array_equal(share, exact)
 
 
 def test_a_teacher_of_other_labels_is_refused_by_name(tmp_path):

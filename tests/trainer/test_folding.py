@@ -1,0 +1,131 @@
+"""A folded network answers as the trained one does."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="needs mien[trainer]")
+
+import keras
+from keras import layers
+
+from trainer.backbones import build_network
+from trainer.folding import fast_dtype, fold
+
+pytestmark = pytest.mark.trainer
+
+
+def trained(network):
+    """With weights of a training's kind: no scale, offset or statistic is where it began."""
+    rng = np.random.default_rng(3)
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+        elif getattr(layer, "bias", None) is not None:
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, rng.normal(size=bias.shape)])
+    return network
+
+
+def norms(network):
+    return [layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
+
+
+@pytest.fixture
+def faces():
+    return np.random.default_rng(6).uniform(-1, 1, (4, 32, 32, 1)).astype(np.float32)
+
+
+@pytest.fixture(params=["mobilenet_v1", "mobilenet_v2"])
+def network(request):
+    return trained(
+        build_network(request.param, labels=7, size=32, width=0.35, dropout=0.2, stem_stride=1, weights="none")
+    )
+
+
+def test_without_batch_norms_it_answers_the_same(network, faces):
+    folded = fold(network)
+    assert norms(network)
+    assert not norms(folded)
+    np.testing.assert_allclose(folded(faces), network(faces), rtol=1e-3, atol=1e-5)
+
+
+def test_in_bfloat16_it_answers_nearly_the_same_in_float32(network, faces):
+    answers = fold(network, "bfloat16")(faces)
+    assert answers.dtype == "float32"
+    exact = np.asarray(network(faces))
+    error = np.abs(np.asarray(answers) - exact).max()
+    assert 0 < error < 0.05 * np.abs(exact).max()
+
+
+def test_it_does_not_learn_and_the_trained_one_stays_as_it_was(network, faces):
+    before = network.get_weights()
+    folded = fold(network)
+    assert folded.trainable_variables == []
+    assert network.trainable_variables != []
+    for one, other in zip(network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def branching():
+    face = keras.Input((32, 32, 1))
+    shared = layers.Conv2D(4, 3, name="shared")(face)
+    return keras.Model(face, layers.Add()([shared, layers.BatchNormalization()(shared)]))
+
+
+def twice():
+    face = keras.Input((32, 32, 1))
+    conv = layers.Conv2D(4, 3, padding="same", name="twice")
+    return keras.Model(face, layers.Add()([conv(face), layers.BatchNormalization()(conv(face))]))
+
+
+def active():
+    face = keras.Input((32, 32, 1))
+    return keras.Model(face, layers.BatchNormalization()(layers.Conv2D(4, 3, activation="relu")(face)))
+
+
+def first():
+    face = keras.Input((32, 32, 1))
+    return keras.Model(face, layers.Conv2D(4, 3)(layers.BatchNormalization()(face)))
+
+
+@pytest.mark.parametrize("build", [branching, twice, active, first])
+def test_a_norm_that_no_convolution_alone_comes_before_stays(build, faces):
+    network = trained(build())
+    folded = fold(network)
+    assert len(norms(folded)) == 1
+    np.testing.assert_allclose(folded(faces), network(faces), rtol=1e-3, atol=1e-5)
+
+
+def with_bias_and_multiplier():
+    return [layers.DepthwiseConv2D(3, depth_multiplier=3), layers.BatchNormalization(), layers.Conv2D(2, 1)]
+
+
+def without_scale_and_offset():
+    return [layers.Conv2D(5, 3, use_bias=False), layers.BatchNormalization(scale=False, center=False)]
+
+
+@pytest.mark.parametrize("build", [with_bias_and_multiplier, without_scale_and_offset])
+def test_a_convolution_of_any_kind_takes_its_norm_in(build, faces):
+    network = trained(keras.Sequential([keras.Input((32, 32, 1)), *build()]))
+    folded = fold(network)
+    assert not norms(folded)
+    np.testing.assert_allclose(folded(faces), network(faces), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ("avx512f avx512_bf16", "bfloat16"),
+        ("avx2 amx_bf16 fma", "bfloat16"),
+        ("avx2 avx512f", "float32"),
+        ("", "float32"),
+    ],
+)
+def test_bfloat16_is_for_processors_that_multiply_it(tmp_path, flags, dtype):
+    told = tmp_path / "cpuinfo"
+    told.write_text(f"processor : 0\nflags : {flags}\n")
+    assert fast_dtype(told) == dtype
+
+
+def test_where_no_processor_is_told_of_it_is_float32(tmp_path):
+    assert fast_dtype(tmp_path / "missing") == "float32"
