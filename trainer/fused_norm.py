@@ -1,7 +1,7 @@
 """Batch norm by TensorFlow's fused kernel, where Keras 3 writes it out.
 
 Keras computes batch norm from a dozen operations that each read and write whole feature maps. On a CPU that takes
-more than a third of a training step: with one kernel instead, MobileNetV1 trains 1.6 to 2 times as fast
+more than a third of a training step: with one kernel instead, MobileNetV1 trains 1.6 times as fast
 (`benchmarks/training_speed.py` prints it). Other backends compile the dozen into one by themselves.
 """
 
