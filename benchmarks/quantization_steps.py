@@ -17,12 +17,13 @@ from edge.commandline import guarded
 from edge.crop import scale_pixels
 from edge.model import Model
 from edge.modelfile import parse_model_file
-from export.folding import correct_biases, equalize, fold_batch_norm
+from export.equalization import correct_biases, equalize
 from export.metadata import pack
 from export.quantization import representative_faces, to_int8
 from trainer import keras_file
 from trainer.datasets import clean
 from trainer.evaluation import predict, tflite_logits
+from trainer.folding import fold
 
 STEPS = {
     "plain": (),
@@ -51,7 +52,7 @@ def main() -> int:
     }
     print(f"{'PublicTest':<20}{'accuracy':>10}{'agreement':>11}{'error of logits':>17}")
     for name, steps in STEPS.items():
-        prepared = fold_batch_norm(network)
+        prepared = fold(network)
         for step in steps:
             step(prepared, images)
         model = Model(parse_model_file(pack(to_int8(prepared, images), card), name))

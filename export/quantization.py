@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from edge.crop import crop_face, scale_pixels
 from edge.errors import BadDataError
 from edge.frame import Box
-from export.folding import correct_biases, equalize, fold_batch_norm
+from export.equalization import correct_biases, equalize
+from trainer.folding import fold
 
 
 def quantize(network: Any, faces: NDArray[np.uint8]) -> bytes:
@@ -38,7 +39,7 @@ def quantize(network: Any, faces: NDArray[np.uint8]) -> bytes:
         BadDataError: the network holds something that has no int8 form.
     """
     images = np.stack([_as_the_daemon_sees(face, network.input_shape[1]) for face in faces])
-    prepared = fold_batch_norm(network)
+    prepared = fold(network)
     equalize(prepared, images)
     correct_biases(prepared, images)
     return to_int8(prepared, images)

@@ -1,7 +1,7 @@
-"""Trained networks made lighter to ask: batch norm folded into the convolutions, in bfloat16 where that is fast.
+"""Trained networks that only answer from now on: batch norm folded into the convolutions, bfloat16 where that is fast.
 
-A teacher answers every view that its student sees, and does not learn. `benchmarks/training_speed.py` prints what a
-step with teachers gains.
+For teachers, who answer every view that their student sees (`benchmarks/training_speed.py` prints what a step gains by
+it), and for the exporter, which rounds what is left.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def fast_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 def _norms_behind_convolutions(network: keras.Model) -> dict[str, Any]:
     """By the names of convolutions: the batch norms that take their sums, where nobody else takes them."""
-    takers: dict[int, list[Any]] = {}
+    takers: dict[int, list[Any]] = {id(values): [network] for values in network.outputs}
     for layer in network.layers:
         try:
             taken = keras.tree.flatten(layer.input)
@@ -84,12 +84,10 @@ def _norms_behind_convolutions(network: keras.Model) -> dict[str, Any]:
 
 def _with_norm(conv: Any, norm: Any) -> list[Any]:
     """A convolution's kernel and bias with the batch norm behind it in them."""
-    kernel, *bias = (weight.astype(np.float64) for weight in conv.get_weights())
+    kernel, *bias = conv.get_weights()
     mean, variance = (ops.convert_to_numpy(value) for value in (norm.moving_mean, norm.moving_variance))
-    slope = (ops.convert_to_numpy(norm.gamma) if norm.scale else 1.0) / np.sqrt(
-        variance.astype(np.float64) + norm.epsilon
-    )
+    slope = (ops.convert_to_numpy(norm.gamma) if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)
     offset = ops.convert_to_numpy(norm.beta) if norm.center else 0.0
     # A depthwise kernel has its channels before its last axis, which counts what each of them becomes.
     by_channel = slope.reshape(kernel.shape[2:]) if isinstance(conv, layers.DepthwiseConv2D) else slope
-    return [kernel * by_channel, offset + ((bias[0] if bias else 0.0) - mean) * slope]
+    return [kernel * by_channel, ((bias[0] if bias else 0.0) - mean) * slope + offset]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 keras = pytest.importorskip("keras")
-folding = pytest.importorskip("export.folding")
+equalization = pytest.importorskip("export.equalization")
 backbones = pytest.importorskip("trainer.backbones")
+fold = pytest.importorskip("trainer.folding").fold
 
 pytestmark = pytest.mark.trainer
 
@@ -35,22 +36,12 @@ def faces():
 
 
 @pytest.mark.parametrize("backbone", ["mobilenet_v1", "mobilenet_v2"])
-def test_folding_takes_every_batch_norm_away_and_changes_no_answer(backbone, faces):
-    original = network(backbone)
-
-    folded = folding.fold_batch_norm(original)
-
-    assert not [layer for layer in folded.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    np.testing.assert_allclose(folded(faces), original(faces), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("backbone", ["mobilenet_v1", "mobilenet_v2"])
 def test_equalising_widens_narrow_channels_and_changes_no_answer_on_the_faces_it_saw(backbone, faces):
-    folded = folding.fold_batch_norm(network(backbone))
+    folded = fold(network(backbone))
     before = np.asarray(folded(faces))
     narrow = narrowest_share(folded, faces)
 
-    folding.equalize(folded, faces)
+    equalization.equalize(folded, faces)
 
     np.testing.assert_allclose(folded(faces), before, rtol=1e-3, atol=1e-3)
     assert narrowest_share(folded, faces) > max(0.9, narrow)
@@ -69,11 +60,11 @@ def narrowest_share(folded, faces):
 
 
 def test_corrected_biases_make_up_for_the_rounding_of_the_kernels_on_average(faces):
-    plain = folding.fold_batch_norm(network("mobilenet_v1"))
+    plain = fold(network("mobilenet_v1"))
     exact = np.asarray(plain(faces))
-    corrected = folding.fold_batch_norm(network("mobilenet_v1"))
+    corrected = fold(network("mobilenet_v1"))
 
-    folding.correct_biases(corrected, faces)
+    equalization.correct_biases(corrected, faces)
 
     shift_before = np.abs((np.asarray(round_kernels(plain)(faces)) - exact).mean(axis=0)).mean()
     shift_after = np.abs((np.asarray(round_kernels(corrected)(faces)) - exact).mean(axis=0)).mean()

@@ -1,10 +1,9 @@
-"""Rewrites a trained network into one that loses less in int8, before any number is rounded.
+"""Rewrites a trained and folded network into one that loses less in int8, before any number is rounded.
 
-Three steps. Batch norm is folded into the convolutions. The channels behind each ReLU6 that a depthwise convolution
-reads are brought to one range, so that a channel which never passes 0.5 is not left with 20 of the 256 steps. And each
-bias takes back the mean error that rounding its kernel will make. The last two are cross-layer equalisation and bias
-correction (Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction"), with the
-ranges and means measured on data.
+Two steps. The channels behind each ReLU6 that a depthwise convolution reads are brought to one range, so that a channel
+which never passes 0.5 is not left with 20 of the 256 steps. And each bias takes back the mean error that rounding its
+kernel will make. They are cross-layer equalisation and bias correction (Nagel et al. 2019, "Data-free quantization
+through weight equalization and bias correction"), with the ranges and means measured on data.
 
 `benchmarks/quantization_steps.py` prints what each is worth. Equalising before pointwise kernels too, and choosing
 their roundings one after the other (GPTQ), gave nothing when tried and are not here.
@@ -28,40 +27,13 @@ _ROUNDED = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dens
 _BATCH = 64
 
 
-def fold_batch_norm(network: keras.Model) -> keras.Model:
-    """The same network, each batch norm behind a convolution folded into that convolution's kernel and bias."""
-    norms = {conv.name: norm for conv, norm in _normed_convolutions(network)}
-    folded_away = {norm.name for norm in norms.values()}
-
-    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if layer.name in folded_away:
-            return keras.layers.Identity(name=layer.name)
-        config = layer.get_config()
-        if layer.name in norms:
-            config["use_bias"] = True
-        return type(layer).from_config(config)
-
-    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        return layer(*args) if layer.name in folded_away else layer(*args, **kwargs)
-
-    folded = keras.models.clone_model(network, clone_function=copy, call_function=call)
-    for layer in network.layers:
-        if not layer.weights or layer.name in folded_away:
-            continue
-        weights = layer.get_weights()
-        if layer.name in norms:
-            weights = _fold(layer, weights, norms[layer.name])
-        folded.get_layer(layer.name).set_weights(weights)
-    return folded
-
-
 def equalize(network: keras.Model, images: NDArray[np.float32]) -> None:
     """Bring the channels behind each ReLU6 that a depthwise convolution reads to the range of the cap, in place.
 
     Depthwise kernels have a scale for each channel in int8, so what they are divided by costs them nothing.
 
     Args:
-        network: folded.
+        network: folded, by `trainer.folding`.
         images: scaled calibration faces `float32[n, size, size, 1]`.
     """
     triples = list(_equalizable(network))
@@ -118,28 +90,6 @@ def _rounded(layer: Any, kernel: Array) -> Array:
     return np.asarray(np.round(kernel / step) * step, dtype=np.float32)
 
 
-def _normed_convolutions(network: keras.Model) -> Iterator[tuple[Any, Any]]:
-    for layer in network.layers:
-        following = _consumers(layer)
-        if (
-            isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
-            and len(following) == 1
-            and isinstance(following[0], keras.layers.BatchNormalization)
-        ):
-            yield layer, following[0]
-
-
-def _fold(conv: Any, weights: list[Array], norm: Any) -> list[Array]:
-    gamma = norm.gamma.numpy() if norm.scale else 1.0
-    beta = norm.beta.numpy() if norm.center else 0.0
-    mean, variance = norm.moving_mean.numpy(), norm.moving_variance.numpy()
-    factor = gamma / np.sqrt(variance + norm.epsilon)
-    bias = weights[1] if conv.use_bias else 0.0
-    # A depthwise kernel's output channels lie on its axis 2, any other's on its last.
-    kernel = weights[0] * (factor[:, np.newaxis] if isinstance(conv, keras.layers.DepthwiseConv2D) else factor)
-    return [kernel, (bias - mean) * factor + beta]
-
-
 def _equalizable(network: keras.Model) -> Iterator[tuple[Any, Any, Any]]:
     """Each ReLU6 whose one reader is a depthwise convolution: what feeds it, itself, that reader."""
     for relu in network.layers:
@@ -151,13 +101,10 @@ def _equalizable(network: keras.Model) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _producer(layer: Any) -> Any:
-    """The convolution above, with nothing but folded batch norms between."""
+    """The convolution above."""
     above = [node.operation for node in layer._inbound_nodes[0].parent_nodes]  # noqa: SLF001  # Keras has no public way up
-    if len(above) != 1:
-        return None
-    if isinstance(above[0], keras.layers.Identity):
-        return _producer(above[0])
-    return above[0] if isinstance(above[0], keras.layers.Conv2D | keras.layers.DepthwiseConv2D) else None
+    plain = len(above) == 1 and isinstance(above[0], keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
+    return above[0] if plain else None
 
 
 def _reader(layer: Any) -> Any:
