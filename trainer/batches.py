@@ -24,8 +24,8 @@ Batch = tuple[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[np.float32]]
 class FaceBatches(keras.utils.PyDataset):
     """Batches of face numbers with the views that the step is to make of them.
 
-    Yields `({"number", "votes", and views}, label shares, sample weights)`; order and views follow from the seed and
-    the epoch alone.
+    Yields `({"number", "votes", "counts", and views}, label shares, sample weights)`; order and views follow from the
+    seed and the epoch alone.
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class FaceBatches(keras.utils.PyDataset):
             epoch: the first one's number.
             label_weights: `float32[labels]`, weight of each label's faces in the loss.
             votes: `float32[n, voted]`, shares of each face's votes; none where not given.
-            devices: that share a batch: a last one that they cannot share evenly is filled up with faces of weight 0.
+            devices: that share a batch: a last one that they cannot share evenly is filled up with faces that do not
+                count.
         """
         super().__init__()
         self._size = split.images.shape[1]
@@ -75,13 +76,14 @@ class FaceBatches(keras.utils.PyDataset):
         rng = np.random.default_rng((self._seed, self._epoch, index))
         views = draw_views(rng, len(chosen), self._size, self._recipe or NO_VIEW)
         targets = mix_targets(self._targets[chosen], views["own"])
+        counts: NDArray[np.float32] = (np.arange(len(chosen)) < real).astype(np.float32)
         inputs = {
             "number": (self._first + chosen).astype(np.int32),
             **views,
             "votes": mix_targets(self._votes[chosen], views["own"]),
+            "counts": counts,
         }
-        weights = targets @ self._weights * (np.arange(len(chosen)) < real)
-        return inputs, targets, weights
+        return inputs, targets, targets @ self._weights * counts
 
     def on_epoch_end(self) -> None:
         """Move on to the next epoch's order and views."""
@@ -106,6 +108,7 @@ def batch_inputs() -> dict[str, Any]:
         "blur": keras.Input((2,), name="blur"),
         "noise": keras.Input((2,), name="noise"),
         "votes": keras.Input((len(VOTED),), name="votes"),
+        "counts": keras.Input((), name="counts"),
     }
 
 

@@ -66,22 +66,22 @@ def open_panel(paths: Sequence[str], labels: tuple[str, ...]) -> Panel:
 class Distillation(keras.layers.Layer):
     """Draws a student's logits towards its teachers' while training (Hinton et al. 2015).
 
-    Inputs: logits `float32[n, labels]` and the view `float32[n, size, size, 1]`. Returns the logits as they are. The
-    loss is `weight` times the cross entropy of both answers softened by `temperature`, times its square, so that the
-    gradient keeps its size at any temperature.
+    Inputs: logits `float32[n, labels]`, the view `float32[n, size, size, 1]` and which of them count `float32[n]`, 1 or
+    0. Returns the logits as they are. The loss is `weight` times the cross entropy of both answers softened by
+    `temperature`, times its square, so that the gradient keeps its size at any temperature.
     """
 
     def __init__(self, panel: Panel, *, weight: float, temperature: float) -> None:
         super().__init__(name="distillation")
         self._panel, self._weight, self._temperature = panel, weight, temperature
 
-    def call(self, inputs: tuple[Any, Any], training: bool = False) -> Any:
+    def call(self, inputs: tuple[Any, Any, Any], training: bool = False) -> Any:
         """Add the loss."""
-        logits, view = inputs
+        logits, view, counts = inputs
         if training:
             taught = self._panel.shares(view, self._temperature)
             surprise = ops.sum(-taught * ops.log_softmax(logits / self._temperature), axis=-1)
-            self.add_loss(self._weight * self._temperature**2 * ops.mean(surprise))
+            self.add_loss(self._weight * self._temperature**2 * _mean(surprise, counts))
         return logits
 
 
@@ -89,7 +89,8 @@ class VotesHead(keras.layers.Layer):
     """A second head that learns FER+'s votes from the same features.
 
     Inputs: logits `float32[n, labels]`, features `float32[n, f]`, shares of votes `float32[n, 8]` (all 0: nobody
-    voted). Returns the logits as they are; the loss is `weight` times the cross entropy of the votes.
+    voted) and which faces count `float32[n]`, 1 or 0. Returns the logits as they are; the loss is `weight` times the
+    cross entropy of the votes.
     """
 
     def __init__(self, weight: float) -> None:
@@ -102,10 +103,14 @@ class VotesHead(keras.layers.Layer):
         self._head.build(shapes[1])
         self.built = True
 
-    def call(self, inputs: tuple[Any, Any, Any], training: bool = False) -> Any:
+    def call(self, inputs: tuple[Any, Any, Any, Any], training: bool = False) -> Any:
         """Add the loss."""
-        logits, features, votes = inputs
+        logits, features, votes, counts = inputs
         if training:
             surprise = ops.sum(-votes * ops.log_softmax(self._head(features)), axis=-1)
-            self.add_loss(self._weight * ops.mean(surprise))
+            self.add_loss(self._weight * _mean(surprise, counts))
         return logits
+
+
+def _mean(losses: Any, counts: Any) -> Any:
+    return ops.sum(losses * counts) / ops.sum(counts)

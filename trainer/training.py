@@ -194,9 +194,10 @@ def _with_lessons(network: keras.Model, settings: Settings, dataset: Dataset, pa
     seen = Degrade(settings.size)({"image": view, "blur": inputs["blur"], "noise": inputs["noise"]})
     logits, features = keras.Model(network.input, [network.output, network.layers[-1].input])(seen)
     if settings.votes:
-        logits = VotesHead(settings.votes_weight)([logits, features, inputs["votes"]])
+        logits = VotesHead(settings.votes_weight)([logits, features, inputs["votes"], inputs["counts"]])
     if panel:
-        logits = Distillation(panel, weight=settings.distillation, temperature=settings.temperature)([logits, view])
+        lesson = Distillation(panel, weight=settings.distillation, temperature=settings.temperature)
+        logits = lesson([logits, view, inputs["counts"]])
     return keras.Model(inputs, logits)
 
 

@@ -1,4 +1,4 @@
-"""The same training on every backend that Keras has and this machine has too."""
+"""The same training, with a teacher, on every backend that Keras has and this machine has too."""
 
 import importlib.util
 import json
@@ -13,6 +13,7 @@ pytestmark = pytest.mark.trainer
 
 FIT = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import keras
 from trainer import training
@@ -31,8 +32,11 @@ data, *folders = sys.argv[1:]
 dataset = load_dataset(Path(data), size=32)
 settings = training.Settings(weights="none", size=32, epochs=4, batch=128, warmup_steps=1, learning_rate=0.01, ema=0.5)
 
-def fit(folder):
-    training.fit(dataset, settings, Path(folder), source="drawn", command="fit", verbose=0)
+def fit(folder, settings):
+    return training.fit(dataset, settings, Path(folder), source="drawn", command="fit", verbose=0)
+
+teacher = fit(folders[0] + "-teacher", replace(settings, epochs=1, head_epochs=0))
+settings = replace(settings, teachers=(str(teacher),))
 
 keep_weights = training.RunState.keep_weights
 def stop_after_two(state, model):
@@ -40,13 +44,13 @@ def stop_after_two(state, model):
         raise KeyboardInterrupt
     keep_weights(state, model)
 
-fit(folders[0])
+fit(folders[0], settings)
 training.RunState.keep_weights = stop_after_two
 try:
-    fit(folders[1])
+    fit(folders[1], settings)
 except KeyboardInterrupt:
     training.RunState.keep_weights = keep_weights
-fit(folders[1])
+fit(folders[1], settings)
 """
 
 

@@ -93,5 +93,5 @@ def test_checkpoints_hold_no_faces(drawn, tmp_path):
 def test_a_batch_that_devices_cannot_share_is_filled_with_faces_that_count_for_nothing(drawn):
     inputs, _, weights = batches(drawn, devices=4)[4]
     assert len(inputs["number"]) == len(inputs["affine"]) == 8
-    assert weights.tolist() == [1.0] * 6 + [0.0] * 2
+    assert weights.tolist() == inputs["counts"].tolist() == [1.0] * 6 + [0.0] * 2
     assert len(batches(drawn, devices=4)[0][2]) == 16

@@ -15,6 +15,8 @@ from trainer.distillation import Distillation, Panel, VotesHead, open_panel
 pytestmark = pytest.mark.trainer
 
 LABELS = ("sad", "happy", "neutral")
+ALL = np.ones(5, np.float32)
+"""Every face counts."""
 
 
 def teacher(size: int, seed: int) -> keras.Model:
@@ -52,11 +54,13 @@ def test_distillation_adds_its_loss_while_training_and_nothing_else(view):
     panel = Panel([teacher(16, 1)])
     layer = Distillation(panel, weight=0.5, temperature=2.0)
     logits = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
-    np.testing.assert_array_equal(np.asarray(layer([logits, view], training=True)), logits)
+    np.testing.assert_array_equal(np.asarray(layer([logits, view, ALL], training=True)), logits)
     taught, answer = np.asarray(panel.shares(view, 2.0)), softmax(logits / 2.0)
-    expected = 0.5 * 4.0 * -(taught * np.log(answer)).sum(axis=1).mean()
-    assert float(layer.losses[0]) == pytest.approx(expected, rel=1e-5)
-    layer([logits, view], training=False)
+    surprise = -(taught * np.log(answer)).sum(axis=1)
+    assert float(layer.losses[0]) == pytest.approx(0.5 * 4.0 * surprise.mean(), rel=1e-5)
+    layer([logits, view, np.array([1, 1, 1, 0, 0], np.float32)], training=True)
+    assert float(layer.losses[-1]) == pytest.approx(0.5 * 4.0 * surprise[:3].mean(), rel=1e-5)
+    layer([logits, view, ALL], training=False)
     assert not layer.losses
     assert not layer.weights, "teachers are in no checkpoint and do not learn"
 
@@ -66,13 +70,15 @@ def test_the_second_head_learns_votes_and_passes_over_faces_without_any():
     rng = np.random.default_rng(1)
     logits, features = (rng.normal(size=(4, wide)).astype(np.float32) for wide in (3, 6))
     votes = np.zeros((4, 8), np.float32)
-    np.testing.assert_array_equal(np.asarray(layer([logits, features, votes], training=True)), logits)
+    np.testing.assert_array_equal(np.asarray(layer([logits, features, votes, ALL[:4]], training=True)), logits)
     assert float(layer.losses[0]) == 0.0
     votes[1, 2] = 1.0
-    layer([logits, features, votes], training=True)
+    layer([logits, features, votes, ALL[:4]], training=True)
     kernel, bias = (np.asarray(value) for value in layer.weights)
     expected = -np.log(softmax(features @ kernel + bias)[1, 2]) / 4 * 0.5
     assert float(layer.losses[0]) == pytest.approx(float(expected), rel=1e-5)
+    layer([logits, features, votes, np.array([1, 1, 0, 0], np.float32)], training=True)
+    assert float(layer.losses[-1]) == pytest.approx(2 * float(expected), rel=1e-5)
 
 
 def save(folder: Path, labels: tuple[str, ...]) -> str:
