@@ -3,12 +3,14 @@
     python -m benchmarks.seeds seed1.tflite seed2.tflite seed3.tflite [--data fer2013.csv] [--final]
 
 PublicTest, on which the one that ships is chosen; with `--final` PrivateTest too, at the end, and docs/model-log.md
-gets its lines. Models whose trainings differ in more than the seed are refused: their mean would be nobody's.
+gets its lines. Models whose settings or data differ in more than the seed are refused: their mean would be nobody's.
+The commits that they were trained at may differ, and are printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,29 +28,33 @@ from trainer.training import Settings
 SPLITS = {"validation": "PublicTest", "test": "PrivateTest"}
 
 
-def refuse_other_recipes(cards: Mapping[Path, Mapping[str, Any]]) -> None:
+def refuse_other_recipes(models: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
     """Raise UsageError where not each model is of one recipe under a seed of its own, by its `mien.json`."""
-    recipes = {path: _recipe(card) for path, card in cards.items()}
-    (first, expected), *others = recipes.items()
-    for path, recipe in others:
+    (first, card), *others = models
+    expected = _recipe(card)
+    for path, other in others:
+        recipe = _recipe(other)
         if different := sorted(key for key in expected if recipe.get(key) != expected[key]):
             raise UsageError(f"{path}: trained otherwise than {first} ({', '.join(different)}): no seed of one recipe")
-    seeds = [card.get("provenance", {}).get("seed") for card in cards.values()]
+    seeds = [card.get("provenance", {}).get("seed") for _, card in models]
     if len(set(seeds)) < len(seeds) or None in seeds:
         raise UsageError(f"seeds {', '.join(map(str, seeds))}: name models of different seeds, each once")
 
 
 def _recipe(card: Mapping[str, Any]) -> dict[str, Any]:
     told = card.get("provenance", {})
-    settings = asdict(Settings()) | told.get("settings", {})  # a card may be older than a setting
-    return {"protocol": model_log.protocol(card), "images": told.get("images")} | settings | {"seed": None}
+    usual = json.loads(json.dumps(asdict(Settings())))  # a card may be older than a setting
+    settings = usual | told.get("settings", {})
+    settings["augmentation"] = usual["augmentation"] | settings["augmentation"]
+    known = {key: told.get(key) for key in ("dataset", "images", "architecture", "pretraining")}
+    return known | settings | {"protocol": model_log.protocol(card), "seed": None}
 
 
 def line(name: str, shares: Sequence[float]) -> str:
-    """Each share, their mean, and how far they lie apart, ± being their standard deviation."""
+    """Each share, their mean, and their standard deviation."""
     each = "  ".join(f"{share:.2%}" for share in shares)
-    spread = f" ± {100 * statistics.stdev(shares):.2f}" if len(shares) > 1 else ""
-    return f"{name:<40}{each}   mean {statistics.mean(shares):.2%}{spread}"
+    spread = f", sd {100 * statistics.stdev(shares):.2f}" if len(shares) > 1 else ""
+    return f"{name:<28}{each}  mean {statistics.mean(shares):.2%}{spread}"
 
 
 def main() -> int:
@@ -61,7 +67,10 @@ def main() -> int:
     dataset = fer2013.load(args.data)
     size = dataset.train.images.shape[1]
     classifiers = [open_classifier(path, dataset.labels, size) for path in args.models]
-    refuse_other_recipes({each.path: each.card for each in classifiers})
+    refuse_other_recipes([(each.path, each.card) for each in classifiers])
+    for each in classifiers:
+        told = each.card["provenance"]
+        print(f"{each.path.name}: {each.arithmetic}, seed {told['seed']}, at commit {told.get('commit', '?')[:8]}")
     if args.final:
         model_log.refuse_unusable(model_log.DEFAULT)
     for name, title in list(SPLITS.items())[: 2 if args.final else 1]:

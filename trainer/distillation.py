@@ -17,6 +17,7 @@ from keras import ops
 from edge.errors import BadDataError
 from trainer import keras_file
 from trainer.folding import fast_dtype, fold
+from trainer.fused_norm import fuse
 from trainer.votes import VOTED
 
 
@@ -59,7 +60,9 @@ def open_panel(paths: Sequence[str], labels: tuple[str, ...]) -> Panel:
                 f"{path}: this teacher knows the labels {', '.join(known)}; the data set has {', '.join(labels)}: name "
                 "one that was trained on these, with the same --drop"
             )
-        networks.append(fold(network, fast_dtype()))
+        folded = fold(network, fast_dtype())
+        fuse(folded)  # what could not be folded
+        networks.append(folded)
     return Panel(networks)
 
 

@@ -6,6 +6,8 @@ it), and for the exporter, which rounds what is left.
 
 from __future__ import annotations
 
+import os
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,18 @@ from keras import layers, ops
 
 _CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
 _LIGHT = (*_CONVOLUTIONS, layers.ReLU, layers.Add, layers.ZeroPadding2D)
-"""What may count in bfloat16: not the mean over a map and what follows, where no sum evens the rounding out."""
+"""What may count in bfloat16: not means and dense layers, where no long sum evens the rounding out."""
 
 
 def fold(network: keras.Model, dtype: str = "float32") -> keras.Model:
     """A copy of a trained network that answers the same but for rounding, and cannot be trained.
 
     Args:
-        network: built of layers in any way; what cannot be folded stays as it is.
+        network: built of layers in any way; what cannot be folded, and networks within it, stay as they are.
         dtype: what the convolutions count in, `float32` or `bfloat16`.
     """
     if isinstance(network, keras.Sequential):  # which Keras clones in another way
-        network = keras.Model(network.inputs, network.outputs)
+        network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
     folded = _norms_behind_convolutions(network)
     gone = {norm.name for norm in folded.values()}
 
@@ -52,8 +54,9 @@ def fold(network: keras.Model, dtype: str = "float32") -> keras.Model:
 
 
 def fast_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """What `fold` counts in fastest here: bfloat16 for TensorFlow on a processor that multiplies it, else float32."""
-    if keras.backend.backend() != "tensorflow" or keras.distribution.list_devices("gpu"):
+    """What `fold` counts in fastest here: bfloat16 where TensorFlow's oneDNN has a processor that multiplies it."""
+    on_processor = keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
+    if not on_processor or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
         return "float32"
     try:
         flags = cpuinfo.read_text(encoding="utf-8").split()
@@ -63,21 +66,26 @@ def fast_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def _norms_behind_convolutions(network: keras.Model) -> dict[str, Any]:
-    """By the names of convolutions: the batch norms that take their sums, where nobody else takes them."""
-    takers: dict[int, list[Any]] = {id(values): [network] for values in network.outputs}
-    for layer in network.layers:
-        try:
-            taken = keras.tree.flatten(layer.input)
-        except ValueError:  # called more than once: who takes what cannot be told
-            return {}
-        for values in taken:
-            takers.setdefault(id(values), []).append(layer)
+    """By the names of convolutions: the batch norms that take their sums, where nobody else takes them.
+
+    Both are called once. A layer's `input` and `output` are those of its first call alone, and after loading maybe of
+    another network, so the calls themselves are looked at.
+    """
+    calls = [call for depth in network._nodes_by_depth.values() for call in depth]  # noqa: SLF001  # no public way
+    times = Counter(call.operation.name for call in calls)
+    takers: dict[int, list[Any]] = defaultdict(list)
+    for call in calls:
+        for values in call.input_tensors:
+            takers[id(values)].append(call.operation)
+    for values in network.outputs:
+        takers[id(values)].append(network)
     found = {}
-    for conv in network.layers:
-        if isinstance(conv, _CONVOLUTIONS) and conv.activation is keras.activations.linear:
-            norm, *others = takers.get(id(conv.output), [None])
+    for call in calls:
+        conv = call.operation
+        if isinstance(conv, _CONVOLUTIONS) and conv.activation is keras.activations.linear and times[conv.name] == 1:
+            norm, *others = takers[id(call.output_tensors[0])]
             by_channel = conv.data_format == "channels_last" and getattr(norm, "axis", None) in (-1, 3)
-            if isinstance(norm, layers.BatchNormalization) and by_channel and not others:
+            if isinstance(norm, layers.BatchNormalization) and by_channel and times[norm.name] == 1 and not others:
                 found[conv.name] = norm
     return found
 

@@ -25,9 +25,10 @@ DEFAULT = Path("docs/model-log.md")
 HEADING = """\
 # Model log
 
-Every look at a test split (FER2013's PrivateTest), oldest first. `--final` of `mien-train evaluate` and of `mien-export
-verify`, and `--model` of `mien-train compare`, add a line by themselves; nothing is chosen by these figures. What
-`compare` trains is scored on it too and not listed.
+Looks at a test split (FER2013's PrivateTest), oldest first; nothing is chosen by these figures. `--final` of
+`mien-train evaluate`, of `mien-export verify` and of `benchmarks.seeds`, and `--model` of `mien-train compare`, add a
+line by themselves. Not listed: what `compare` trains, which is scored on it too, and `make bench` and the tests, which
+measure the models that ship again.
 
 """
 COLUMNS = (

@@ -8,6 +8,7 @@ pytest.importorskip("tensorflow", reason="needs mien[trainer]")
 import keras
 from keras import layers
 
+from trainer import folding
 from trainer.backbones import build_network
 from trainer.folding import fast_dtype, fold
 
@@ -78,6 +79,31 @@ def twice():
     return keras.Model(face, layers.Add()([conv(face), layers.BatchNormalization()(conv(face))]))
 
 
+def twice_the_other_way_round():
+    face = keras.Input((32, 32, 1))
+    conv = layers.Conv2D(4, 3, padding="same", name="twice")
+    return keras.Model(face, layers.Add()([layers.BatchNormalization()(conv(face)), conv(face)]))
+
+
+def one_norm_for_two():
+    face = keras.Input((32, 32, 1))
+    norm = layers.BatchNormalization()
+    return keras.Model(face, layers.Add()([norm(layers.Conv2D(4, 3)(face)), norm(layers.Conv2D(4, 3)(face))]))
+
+
+def with_another_taker():
+    face = keras.Input((32, 32, 1))
+    sums, relu = layers.Conv2D(4, 3)(face), layers.ReLU()
+    return keras.Model(face, layers.Add()([relu(layers.BatchNormalization()(sums)), relu(sums)]))
+
+
+def with_a_network_as_taker():
+    face = keras.Input((32, 32, 1))
+    sums, inner = layers.Conv2D(4, 3)(face), keras.Input((30, 30, 4))
+    within = keras.Model(inner, layers.ReLU()(inner))
+    return keras.Model(face, layers.Add()([layers.BatchNormalization()(sums), within(sums)]))
+
+
 def active():
     face = keras.Input((32, 32, 1))
     return keras.Model(face, layers.BatchNormalization()(layers.Conv2D(4, 3, activation="relu")(face)))
@@ -94,7 +120,13 @@ def handed_out():
     return keras.Model(face, [sums, layers.BatchNormalization()(sums)])
 
 
-@pytest.mark.parametrize("build", [branching, twice, active, first, handed_out])
+@pytest.mark.parametrize(
+    "build",
+    [
+        branching, twice, twice_the_other_way_round, one_norm_for_two, with_another_taker, with_a_network_as_taker,
+        active, first, handed_out,
+    ],
+)  # fmt: skip
 def test_a_norm_that_no_convolution_alone_comes_before_stays(build, faces):
     network = trained(build())
     folded = fold(network)
@@ -112,27 +144,42 @@ def without_scale_and_offset():
 
 
 @pytest.mark.parametrize("build", [with_bias_and_multiplier, without_scale_and_offset])
-def test_a_convolution_of_any_kind_takes_its_norm_in(build, faces):
-    network = trained(keras.Sequential([keras.Input((32, 32, 1)), *build()]))
+def test_a_convolution_of_any_kind_takes_its_norm_in_from_a_file_too(build, faces, tmp_path):
+    trained(keras.Sequential([keras.Input((32, 32, 1)), *build()], name="mine")).save(tmp_path / "mine.keras")
+    network = keras.models.load_model(tmp_path / "mine.keras")
     folded = fold(network)
+    assert norms(network)
     assert not norms(folded)
+    assert folded.name == "mine"
     np.testing.assert_allclose(folded(faces), network(faces), rtol=1e-3, atol=1e-5)
 
 
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """Makes a machine; returns its cpuinfo."""
+
+    def make(flags="avx512f avx512_bf16", backend="tensorflow", gpus=(), onednn="1"):
+        monkeypatch.setattr(folding.keras.backend, "backend", lambda: backend)
+        monkeypatch.setattr(folding.keras.distribution, "list_devices", lambda _: list(gpus))
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", onednn)
+        told = tmp_path / "cpuinfo"
+        told.write_text(f"processor : 0\nflags : {flags}\n")
+        return told
+
+    return make
+
+
+@pytest.mark.parametrize("flags", ["avx512f avx512_bf16", "avx2 amx_bf16 fma"])
+def test_bfloat16_is_for_processors_that_multiply_it(machine, flags):
+    assert fast_dtype(machine(flags)) == "bfloat16"
+
+
 @pytest.mark.parametrize(
-    ("flags", "dtype"),
-    [
-        ("avx512f avx512_bf16", "bfloat16"),
-        ("avx2 amx_bf16 fma", "bfloat16"),
-        ("avx2 avx512f", "float32"),
-        ("", "float32"),
-    ],
+    "other", [{"flags": "avx2 avx512f"}, {"flags": ""}, {"backend": "jax"}, {"gpus": ["gpu:0"]}, {"onednn": "0"}]
 )
-def test_bfloat16_is_for_processors_that_multiply_it(tmp_path, flags, dtype):
-    told = tmp_path / "cpuinfo"
-    told.write_text(f"processor : 0\nflags : {flags}\n")
-    assert fast_dtype(told) == dtype
+def test_elsewhere_it_is_float32(machine, other):
+    assert fast_dtype(machine(**other)) == "float32"
 
 
-def test_where_no_processor_is_told_of_it_is_float32(tmp_path):
-    assert fast_dtype(tmp_path / "missing") == "float32"
+def test_where_no_processor_is_told_of_it_is_float32(machine):
+    assert fast_dtype(machine().with_name("missing")) == "float32"
