@@ -28,7 +28,7 @@ trains nothing twice; they come in the order of their cost, so the cheap rows ar
 EPILOG = """presets, from cheap to costly, with what their papers report:
   cnn2 37.8 % · cnn3 36.2 % · cnn3-dropout 24.9 % · vgg16 21.9 % · mobilenet-75-25 58.82 %
   mobilenet-5class about 69 % · pfems 66 % · cnn4 63.2 % · mobilenet-224 90 %
-  With FER2013 on two cores each takes minutes, by some timed steps, but for mobilenet-224, which takes hours.
+  docs/papers.md tells how many minutes each took with FER2013 on two cores.
 
 splits:
   official  the data's own: FER2013's Training, PublicTest (validation) and PrivateTest (test)
@@ -56,8 +56,9 @@ def add_compare(commands: Any) -> None:
     )
     what = compare.add_argument_group("what is trained")
     what.add_argument(
-        "--presets", type=_names, default=[], metavar="NAMES", help="with commas between them; default: all, see below"
-    )
+        "--presets", type=_names, default=[], metavar="NAMES",
+        help="with commas between them; default: all that fit the labels, see below",
+    )  # fmt: skip
     what.add_argument(
         "--split", choices=["official", "paper", "both"], default="both", help="see below (default: %(default)s)"
     )
@@ -118,6 +119,12 @@ def _compare(args: argparse.Namespace) -> int:
     if args.model:
         model_log.refuse_unusable(log)
     dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
+    if not args.presets:
+        for preset in presets:
+            if not compare_plan.fits(preset, dataset):
+                missing = " and ".join(label for label in preset.drop if label not in dataset.labels)
+                print(f"note: without {preset.name}: it leaves out {missing}: not among the labels", file=sys.stderr)
+        presets = [preset for preset in presets if compare_plan.fits(preset, dataset)]
     jobs = compare_plan.plan(
         presets,
         dataset,

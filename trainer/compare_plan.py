@@ -83,6 +83,11 @@ class Job:
                 )
 
 
+def fits(preset: Preset, dataset: Dataset) -> bool:
+    """Whether the data set has the labels that a preset leaves out."""
+    return set(preset.drop) <= set(dataset.labels)
+
+
 def plan(
     presets: Sequence[Preset],
     dataset: Dataset,

@@ -314,6 +314,19 @@ def test_the_command_leaves_labels_out_before_anything_else(drawn_npz, tmp_path,
     assert len(told["results"][0]["labels"]) == 6
 
 
+def test_presets_that_do_not_fit_the_labels_are_left_out_with_a_note_and_refused_by_name(
+    drawn_npz, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(baselines, "PRESETS", (SMALL, RANDOM))
+    command = ["compare", str(drawn_npz), "--size", "32", "--out", str(tmp_path), "--epochs", "1", "--json"]
+    assert main([*command, "--drop", "disgust,fear"]) == 0
+    told = capsys.readouterr()
+    assert {each["preset"] for each in json.loads(told.out)["results"]} == {"small"}
+    assert "note: without random: it leaves out disgust and fear: not among the labels" in told.err
+    assert main([*command, "--drop", "disgust,fear", "--presets", "random"]) == 64
+    assert "preset random leaves out 'disgust'" in capsys.readouterr().err
+
+
 def test_a_preset_that_does_not_exist_ends_with_64_before_anything_is_read(tmp_path, capsys):
     assert main(["compare", str(tmp_path / "none.csv"), "--presets", "resnet"]) == 64
     assert "--presets resnet: no such preset; there are cnn2, cnn3" in capsys.readouterr().err
@@ -322,7 +335,7 @@ def test_a_preset_that_does_not_exist_ends_with_64_before_anything_is_read(tmp_p
 def test_the_help_lists_every_preset_with_its_figure_in_the_order_of_their_cost(capsys):
     assert main(["compare", "--help"]) == 0
     said = capsys.readouterr().out
-    listed = " ".join(said[said.index("presets, from cheap") : said.index("With FER2013 on")].split())
+    listed = " ".join(said[said.index("presets, from cheap") : said.index("docs/papers.md tells")].split())
     places = [listed.index(f" {each.name} ") for each in find_presets([])]
     assert places == sorted(places)
     for each in find_presets([]):
