@@ -27,11 +27,10 @@ from trainer.distillation import Panel
 from trainer.folding import fast_dtype, fold
 from trainer.fused_norm import fuse
 from trainer.presets import find_preset
-from trainer.readers import FER2013_SIZE
 from trainer.training import Settings, _compile, _with_lessons
 
-FRESH, SAME, PLAIN = "with its batches", "without data loading", "without, batch norm as Keras has it"
-FOLDED, TAUGHT = "without, a teacher", "without, a teacher as it was trained"
+FRESH, SAME, PLAIN = "its own batches", "one batch, no data loading", "one batch, Keras's batch norm"
+FOLDED, TAUGHT = "one batch, a folded teacher", "one batch, the teacher as it was"
 
 
 class OneBatch(keras.utils.PyDataset):
@@ -94,8 +93,8 @@ def _network(dataset: Dataset, settings: Settings) -> keras.Model:
 
 
 def settings_of(preset: str, batch: int) -> Settings:
-    """What a preset trains with, at the size that FER2013's faces have, without teachers and votes."""
-    options = dict(find_preset(preset).options) | {"batch": batch, "size": FER2013_SIZE}
+    """What a preset trains with, without teachers and votes."""
+    options = dict(find_preset(preset).options) | {"batch": batch}
     drawn = {key: options.pop(key) for key in ("mixup", "blur", "noise") if key in options}
     return Settings(**options, augmentation=Recipe(**drawn))
 
@@ -109,8 +108,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    dataset = clean(fer2013.load(args.data))
-    speeds = measure(dataset, settings_of(args.preset, args.batch), args.steps, args.rounds)
+    settings = settings_of(args.preset, args.batch)
+    dataset = clean(fer2013.load(args.data, size=settings.size))
+    speeds = measure(dataset, settings, args.steps, args.rounds)
     print(f"{args.preset}, batch {args.batch}, Keras on {keras.backend.backend()}, best (and worst) of {args.rounds}:")
     for name, each in speeds.items():
         ratio = max(each) / max(speeds[SAME])

@@ -54,8 +54,8 @@ class FaceBatches(keras.utils.PyDataset):
             epoch: the first one's number.
             label_weights: `float32[labels]`, weight of each label's faces in the loss.
             votes: `float32[n, voted]`, shares of each face's votes; none where not given.
-            devices: that share a batch: a last one that they cannot share evenly is filled up with faces that do not
-                count.
+            devices: that share a batch: a last one that they cannot share evenly is filled up with faces that count in
+                no loss; batch norm sees them.
         """
         super().__init__()
         self._size = split.images.shape[1]

@@ -29,6 +29,7 @@ from trainer.callbacks import Checkpoint, KeepBest, StopAtNaN
 from trainer.datasets import Dataset
 from trainer.distillation import Distillation, Panel, VotesHead, open_panel
 from trainer.evaluation import predict
+from trainer.folding import fast_dtype
 from trainer.fused_norm import fuse
 from trainer.run_folder import RunState
 from trainer.votes import read_votes, votes_of
@@ -36,7 +37,7 @@ from trainer.votes import read_votes, votes_of
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training depends on, apart from the data. Two runs with equal settings give the same curve."""
+    """What a training depends on, apart from the data: equal settings give the same curve on the same machine."""
 
     backbone: str = "mobilenet_v1"
     weights: str = "imagenet"
@@ -312,6 +313,7 @@ def _card(dataset: Dataset, settings: Settings, network: keras.Model, source: st
                 "teachers": [Path(teacher).resolve().parent.name for teacher in settings.teachers],
             },
             "teachers": [_teacher(Path(teacher)) for teacher in settings.teachers],
+            "teachers_count_in": fast_dtype() if settings.teachers else "",
             "command": command,
             "commit": current_commit(),
             "keras": f"{keras.__version__} on {keras.backend.backend()}",
@@ -331,7 +333,9 @@ def _teacher(path: Path) -> dict[str, Any]:
     """Where a teacher comes from: a network's rights and leaks are its teachers' too."""
     card = keras_file.read_card(path)
     told = card.get("provenance", {})
-    return {key: told.get(key, "not told") for key in ("architecture", "pretraining", "dataset", "command")} | {
+    return {
+        key: told.get(key, "not told") for key in ("architecture", "pretraining", "dataset", "command", "commit")
+    } | {
         "validation_accuracy": card.get("selected", {}).get("validation_accuracy"),
         "left_out_of_training": told.get("left_out_of_training", {}),
     }

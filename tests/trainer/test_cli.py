@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -116,6 +117,18 @@ def test_labels_can_be_left_out_of_a_training_and_must_be_of_its_evaluation_too(
     assert (told["data"], told["count"]) == ("drawn.npz without disgust, fear", 25)
     assert main([*evaluate, "--drop", "joy"]) == 64
     assert "cannot drop 'joy': drawn.npz has the labels angry" in capsys.readouterr().err
+
+
+@pytest.mark.trainer
+def test_labels_without_a_training_image_are_told_with_what_leaves_them_out(drawn):
+    pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
+    from trainer.cli_fit import _describe
+
+    train = drawn.train.where(~np.isin(drawn.train.labels, (1, 2)))
+    assert "note: there is no training image of disgust, fear: --drop disgust,fear leaves them out" in _describe(
+        replace(drawn, train=train)
+    )
+    assert "note" not in _describe(drawn)
 
 
 @pytest.mark.trainer

@@ -18,13 +18,15 @@ import pytest
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 import h5py
+import keras
 import tensorflow as tf
 
 from edge.errors import BadDataError, InputNotFoundError, OutputError
-from trainer import keras_file, run_folder, training
+from trainer import callbacks, keras_file, run_folder, training
 from trainer.backbones import build_network
 from trainer.batches import FaceBatches
 from trainer.datasets import Dataset
+from trainer.distillation import open_panel
 from trainer.evaluation import predict
 from trainer.training import Settings, label_weights
 
@@ -195,6 +197,23 @@ def test_a_run_stopped_between_epochs_goes_on_as_if_nothing_had_been(drawn, unin
     assert_same_run(tmp_path, uninterrupted)
 
 
+def test_control_c_in_the_middle_of_an_epoch_costs_that_epoch_alone(drawn, uninterrupted, tmp_path, monkeypatch):
+    looking = callbacks.StopAtNaN.on_train_batch_end
+
+    def look(watch: callbacks.StopAtNaN, batch: int, logs: Any = None) -> None:
+        looking(watch, batch, logs)
+        if watch._epoch == 2 and batch == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(callbacks.StopAtNaN, "on_train_batch_end", look)
+    with pytest.raises(KeyboardInterrupt):
+        fit(drawn, SETTINGS, tmp_path)
+    assert len(history(tmp_path)) == 2
+    monkeypatch.setattr(callbacks.StopAtNaN, "on_train_batch_end", looking)
+    fit(drawn, SETTINGS, tmp_path)
+    assert_same_run(tmp_path, uninterrupted)
+
+
 def test_a_finished_run_is_left_as_it_is(drawn, uninterrupted, monkeypatch):
     before = (uninterrupted / "model.keras").stat().st_mtime_ns
     # On another machine the statistics may gain an image by rounding; its students would no longer know the file.
@@ -310,6 +329,15 @@ def test_an_epoch_that_cannot_be_written_says_so_and_leaves_the_ones_before(draw
     with pytest.raises(OutputError, match=r"epoch 2 cannot be written .* to go on"):
         state.record("all", {"val_accuracy": 0.6}, 1.0)
     assert [epoch["val_accuracy"] for epoch in history(tmp_path)] == [0.5]
+
+
+def test_a_loss_that_is_no_number_is_told_by_its_step(drawn, tmp_path):
+    watch = callbacks.StopAtNaN(run_folder.RunState(tmp_path, SETTINGS, drawn))
+    watch.on_epoch_begin(4)
+    for batch, loss in enumerate([1.0, 0.9, float("nan")]):
+        watch.on_train_batch_end(batch, {"loss": loss})
+    with pytest.raises(BadDataError, match="the loss is not a number at step 3 of epoch 5; lower"):
+        watch.on_train_batch_end(3, {"loss": 1.0})
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(drawn, tmp_path):
@@ -442,18 +470,27 @@ def test_another_teacher_in_the_same_folder_is_refused(with_lessons, uninterrupt
         run_folder.RunState(tmp_path / "run", replace(settings, teachers=(str(other),)), dataset)
 
 
+@pytest.mark.parametrize("epoch", [1, 3])
 def test_a_full_disk_ends_the_run_before_it_is_written_to_and_room_lets_it_go_on(
-    drawn, uninterrupted, tmp_path, monkeypatch
+    drawn, uninterrupted, tmp_path, monkeypatch, epoch
 ):
-    full = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-    monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda path: full)
-    with pytest.raises(OutputError, match=r"run: epoch 1 cannot be written \(\d+ MB are needed, 1 MB are free\); make"):
-        fit(drawn, SETTINGS, tmp_path / "run")
-    assert not list((tmp_path / "run").glob("*.h5"))
+    run = tmp_path / "run"
+    empty = shutil.disk_usage(tmp_path)
+
+    def usage(_: Path) -> Any:
+        done = len(history(run)) if (run / "history.json").exists() else 0
+        return empty._replace(free=1_000_000) if done == epoch - 1 else empty
+
+    monkeypatch.setattr(run_folder.shutil, "disk_usage", usage)
+    with pytest.raises(
+        OutputError, match=rf"run: epoch {epoch} cannot be written \(\d+ MB are needed, 1 MB are free\); make"
+    ):
+        fit(drawn, SETTINGS, run)
+    assert [path.name for path in run.glob("*.h5")] == [f"resume-{epoch - 1:04d}.weights.h5"][: epoch - 1]
     monkeypatch.undo()
     monkeypatch.setattr(training, "build_network", _small["small_network"])
-    fit(drawn, SETTINGS, tmp_path / "run")
-    assert_same_run(tmp_path / "run", uninterrupted)
+    fit(drawn, SETTINGS, run)
+    assert_same_run(run, uninterrupted)
 
 
 def test_a_disk_that_fills_under_another_writer_is_named_and_nothing_half_written_stays(drawn, tmp_path):
@@ -504,7 +541,33 @@ def taught(drawn, uninterrupted, tmp_path_factory) -> Iterator[tuple[Dataset, Se
 def test_every_setting_has_a_part_in_what_is_learned(taught, tmp_path, change):
     dataset, settings, loss = taught
     fit(dataset, replace(settings, **change), tmp_path)
-    assert abs(history(tmp_path)[-1]["val_loss"] - loss) > 1e-5 * loss  # the same settings come to the same loss
+    assert abs(history(tmp_path)[-1]["val_loss"] - loss) > 1e-5 * loss
+
+
+def test_without_a_change_the_same_is_learned(taught, tmp_path):
+    dataset, settings, loss = taught
+    fit(dataset, settings, tmp_path)
+    assert history(tmp_path)[-1]["val_loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_faces_that_only_fill_a_batch_up_have_no_part_in_any_loss(with_lessons):
+    dataset, settings = with_lessons
+    face = keras.Input((32, 32, 1))
+    network = keras.Model(face, keras.layers.Dense(7)(keras.layers.Flatten()(face)))
+    lessons = training._with_lessons(network, settings, dataset, open_panel(settings.teachers, dataset.labels))
+    lessons.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True))
+    batches = FaceBatches(dataset.train, labels=7, batch=3, votes=training._votes(dataset, settings))
+    inputs, targets, _ = batches[0]
+    filled, everyone = np.array([1, 1, 0], np.float32), np.ones(3, np.float32)
+    another = np.array([*inputs["number"][:2], 60], np.int32)
+
+    def loss(**changed: Any) -> float:
+        seen = inputs | changed
+        logits = lessons(seen, training=True)
+        return float(lessons.compute_loss(y=targets, y_pred=logits, sample_weight=seen["counts"]))
+
+    assert loss(counts=filled, number=another) == pytest.approx(loss(counts=filled), rel=1e-6)
+    assert loss(counts=everyone, number=another) != pytest.approx(loss(counts=everyone), rel=1e-3)
 
 
 def test_the_head_learns_first_and_alone(drawn, tmp_path, monkeypatch):
