@@ -10,7 +10,7 @@ ARCH ?= arm64
 RELEASE ?= trixie
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-system wheelhouse deb packages lint bench bench-clone clean check-python
+.PHONY: help demo test test-system test-backends wheelhouse deb packages lint bench bench-clone clean check-python
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,6 +25,11 @@ test: $(VENV)/.dev  ## run the tests; mosquitto and systemd-analyze are installe
 test-system: $(VENV)/.dev  ## what takes hours: a hundred faults on the way to a broker, emulated systems, a virtual Pi
 	$(BIN)/python -m benchmarks.mqtt_faults --faults 100 --events 20000
 	MIEN_SYSTEM=1 $(BIN)/python -m pytest tests/system --timeout 7200 $(SYSTEM)
+
+test-backends:  ## training on PyTorch and JAX, on two devices too, in an environment of its own
+	$(MAKE) VENV=$(VENV)-backends $(VENV)-backends/.dev
+	$(VENV)-backends/bin/python -m pip install --quiet jax torch==2.13.0
+	$(VENV)-backends/bin/python -m pytest tests/trainer/test_backends.py
 
 wheelhouse: $(VENV)/.made  ## dist/wheelhouse: to install without a network on Bookworm and Trixie
 	systemd/deb/wheelhouse.sh $(BIN)/python

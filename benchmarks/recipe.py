@@ -15,14 +15,30 @@ import argparse
 import json
 import shlex
 import statistics
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from trainer import keras_file, training
 from trainer.augmentation import NO_VIEW, Recipe
-from trainer.backbones import V1_BLOCKS, find_weights
+from trainer.backbones import SCRATCH, V1_BLOCKS, find_weights
 from trainer.datasets import clean, load_dataset
+from trainer.presets import PRESETS, TEACHER, Preset
 from trainer.training import Settings
+
+SLOW = """\
+{epochs} epochs are too few for what is slow: averaged weights lag 500 steps behind, and mixed, blurred and noisy
+faces take longer to learn from. So nothing here shows that label smoothing, averaging or mixup give anything: they
+are kept on the word of the papers that bring them, and were not left out of a whole training one by one. Blur and
+noise are kept for robustness to them, whatever they cost on clean faces."""
+
+WHOLE = """\
+`faces-v1-48` and `teacher-v1-48` differ in their first weights alone, VGGFace2's and ImageNet's. The teachers are no
+larger than their student; larger ones wait for a GPU (`teacher-v1-96`, `teacher-v2-96`). A small model at a quarter
+of the width came nowhere near the full one, cut out of it or not; at half the width and without the last two blocks,
+which hold half of the weights and an eighth of the sums, it did. MobileNetV2 at 0.35 was not tried: there were no
+ImageNet weights of it. Where all Training rows were trained on, copies of PublicTest's images were among them and
+flatter that row; its teachers are the others', who saw none."""
 
 
 def rungs(start: Settings, votes: str, teachers: tuple[str, ...]) -> list[tuple[str, Settings]]:
@@ -45,31 +61,60 @@ def rungs(start: Settings, votes: str, teachers: tuple[str, ...]) -> list[tuple[
 
 
 def describe(folder: Path) -> tuple[str, ...]:
-    """A training in its folder: what it was, parameters, epochs, accuracy on PublicTest."""
+    """A training in its folder: what it was, parameters, epochs, minutes, accuracy on PublicTest."""
     card = keras_file.read_card(folder / "model.keras")
-    told, settings = card["provenance"], card["provenance"]["settings"]
-    usual, blocks = Settings(), settings.get("blocks", V1_BLOCKS)
-    augmentation = usual.augmentation.__dict__ | {"blur": 0.0, "noise": 0.0, "mixup": 0.0} | settings["augmentation"]
+    told, settings = card["provenance"], _whole(card["provenance"]["settings"])
+    augmentation = settings["augmentation"]
+    start = settings["weights"].removesuffix(".h5")
     pieces = [
-        f"{told['architecture']} {settings['width']:g}" + (f" to block {blocks}" if blocks < V1_BLOCKS else ""),
-        {"none": "from nothing", "model.keras": "cut out of its teacher"}.get(
-            settings["weights"], f"from {settings['weights'].removesuffix('.h5')}"
-        ),
+        f"{told['architecture']} {settings['width']:g}"
+        + (f" to block {settings['blocks']}" if settings["blocks"] < V1_BLOCKS else ""),
+        {SCRATCH: "from nothing", "model.keras": "cut out of its teacher"}.get(start, f"from {start}"),
         "" if told["left_out_of_training"] else "all Training rows",
         "blurred and noisy faces" if augmentation["blur"] else "",
         f"mixup {augmentation['mixup']:g}" if augmentation["mixup"] else "",
-        "FER+'s votes" if settings.get("votes") else "",
-        f"taught by {' and '.join(settings['teachers'])}" if settings.get("teachers") else "",
+        "FER+'s votes" if settings["votes"] else "",
+        f"taught by {' and '.join(settings['teachers'])}" if settings["teachers"] else "",
         f"seed {settings['seed']}",
     ]
-    done = len(json.loads((folder / "history.json").read_text(encoding="utf-8")))
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     planned = settings["head_epochs"] + settings["epochs"]
+    name = preset_of(settings)
     return (
-        f"`{folder.name}`: {', '.join(filter(None, pieces))}",
+        f"`{name or folder.name}`{'' if name in ('', folder.name) else f' ({folder.name})'}: "
+        + ", ".join(filter(None, pieces)),
         f"{told['parameters']:,}",
-        str(done) if done == planned else f"{done} of {planned}",
+        str(planned) if len(history) == planned else f"{len(history)} of {planned}",
+        f"{sum(epoch['seconds'] for epoch in history) / 60:.0f}",
         f"{card['selected']['validation_accuracy']:.2%}",
     )
+
+
+def _whole(settings: dict[str, Any]) -> dict[str, Any]:
+    """A card's settings with those that were there only later, at what they were before."""
+    views = asdict(Recipe(blur=0.0, noise=0.0)) | settings["augmentation"]
+    return asdict(Settings()) | settings | {"augmentation": views}
+
+
+def preset_of(settings: dict[str, Any]) -> str:
+    """The preset that a card's whole settings are of, whatever their seed; empty where there is none."""
+    return next((name for name, preset in PRESETS.items() if _essence(_asked(preset)) == _essence(settings)), "")
+
+
+def _asked(preset: Preset) -> dict[str, Any]:
+    """A preset's whole settings, as a card has them."""
+    options = {"weights": "imagenet"} | preset.options
+    views = {key: options.pop(key) for key in ("blur", "noise", "mixup") if key in options}
+    lessons = {"teachers": preset.teachers, "votes": preset.votes}
+    return asdict(Settings()) | options | lessons | {"augmentation": asdict(Recipe(**views))}
+
+
+def _essence(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without names of files, the seed, and the patience, which ended none of these trainings."""
+    start = settings["weights"]
+    kind = start if start == SCRATCH else TEACHER if start in (TEACHER, "model.keras") else "ImageNet's or a file's"
+    plain = {key: bool(settings[key]) for key in ("teachers", "votes")}
+    return settings | plain | {"weights": kind, "seed": 0, "patience": 0}
 
 
 def as_markdown(rows: list[tuple[str, list[float]]], start: Settings, command: str, finished: list[Path]) -> str:
@@ -96,21 +141,19 @@ def as_markdown(rows: list[tuple[str, list[float]]], start: Settings, command: s
         each = ", ".join(f"{score:.2%}" for score in scores)
         lines.append(f"| {'+ ' if before is not None else ''}{name} | {mean:.2%} | {gain} | {each} |")
         before = mean
-    slow = (
-        f"{start.epochs} epochs are too few for what is slow: averaged weights lag 500 steps behind, and mixed, "
-        "blurred and noisy faces take longer to learn from. Blur and noise are kept for robustness to them, whatever "
-        "they cost on clean faces."
-    )
-    lines += ["", slow]
+    lines += ["", SLOW.format(epochs=start.epochs)]
     if finished:
         lines += [
             "",
             "## Whole trainings",
             "",
-            "| training | parameters | epochs | PublicTest |",
-            "| --- | ---: | ---: | ---: |",
+            "By their presets (`mien-train fit --help`); minutes on two cores that did other things too.",
+            "",
+            "| training | parameters | epochs | minutes | PublicTest |",
+            "| --- | ---: | ---: | ---: | ---: |",
         ]
         lines += [f"| {' | '.join(describe(folder))} |" for folder in finished]
+        lines += ["", WHOLE]
     return "\n".join(lines) + "\n"
 
 

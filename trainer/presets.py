@@ -1,8 +1,7 @@
 """Trainings by name: `mien-train fit --preset NAME` repeats one.
 
 A preset is a name and data: the options of `mien-train fit` that differ from the defaults, and the presets whose
-networks teach it. On two cores the full-width 48-px ones take 2 to 5 minutes an epoch; those marked for a GPU have not
-been run yet.
+networks teach it. docs/recipe.md tells how long each took on two cores; those marked for a GPU have not been run yet.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ TEACHER = "teacher"
 """As `--weights`: the first teacher's network, which is wider."""
 
 _SHARP = {"blur": 0.0, "noise": 0.0}
+_QUARTER = {"width": 0.25, "head_epochs": 0, "epochs": 60, "dropout": 0.1, "patience": 0}
 
 PRESETS = {
     "teacher-v1-48": Preset(
@@ -63,6 +63,18 @@ PRESETS = {
             "dropout": 0.1,
             "patience": 0,
         },
+        teachers=("mien-v1-48",),
+        votes=True,
+    ),
+    "quarter-v1-48": Preset(
+        "a small one that was not good enough: a quarter as wide, from nothing",
+        {**_QUARTER, "weights": "none"},
+        teachers=("mien-v1-48",),
+        votes=True,
+    ),
+    "quarter-cut-v1-48": Preset(
+        "another: a quarter as wide, cut out of the full one",
+        {**_QUARTER, "weights": TEACHER},
         teachers=("mien-v1-48",),
         votes=True,
     ),

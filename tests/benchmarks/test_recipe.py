@@ -8,8 +8,10 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
-from benchmarks.recipe import as_markdown, describe, rungs
+from benchmarks.recipe import as_markdown, describe, preset_of, rungs
 from trainer import keras_file
+from trainer.augmentation import Recipe
+from trainer.presets import PRESETS
 from trainer.training import Settings
 
 pytestmark = pytest.mark.trainer
@@ -23,7 +25,7 @@ def folder(tmp_path, monkeypatch):
     told = {"architecture": "mobilenet_v1", "parameters": 1234567, "left_out_of_training": {"blank": 1}}
     card = {"provenance": told | {"settings": settings}, "selected": {"validation_accuracy": 0.5}}
     monkeypatch.setattr(keras_file, "read_card", lambda path: card)
-    (run / "history.json").write_text(json.dumps([{}, {}]))
+    (run / "history.json").write_text(json.dumps([{"seconds": 100}, {"seconds": 80}]))
     return run
 
 
@@ -36,12 +38,24 @@ def test_each_rung_differs_from_the_one_before_in_one_thing():
 
 
 def test_a_whole_training_is_told_by_its_own_card(folder):
-    told, parameters, epochs, accuracy = describe(folder)
+    told, parameters, epochs, minutes, accuracy = describe(folder)
     assert told == (
         "`mine`: mobilenet_v1 1 to block 11, from v1, blurred and noisy faces, FER+'s votes, taught by one and two, "
         "seed 1"
     )
-    assert (parameters, epochs, accuracy) == ("1,234,567", "2 of 4", "50.00%")
+    assert (parameters, epochs, minutes, accuracy) == ("1,234,567", "2 of 4", "3", "50.00%")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_whole_training_is_called_by_the_preset_that_repeats_it(name):
+    preset = PRESETS[name]
+    options = dict(preset.options)
+    views = {key: options.pop(key) for key in ("blur", "noise", "mixup") if key in options}
+    start = {"teacher": "model.keras", "none": "none"}.get(str(options.pop("weights", "")), "v1.h5")
+    lessons = {"teachers": ["one"] if preset.teachers else [], "votes": "votes.csv" if preset.votes else ""}
+    settings = asdict(Settings(**options)) | {"weights": start, "seed": 9, "augmentation": asdict(Recipe(**views))}
+    assert preset_of(settings | lessons) == name
+    assert preset_of(settings | lessons | {"learning_rate": 0.5}) == ""
 
 
 def test_the_page_holds_gains_and_whole_trainings(folder):
