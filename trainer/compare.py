@@ -33,6 +33,7 @@ from trainer.evaluation import evaluate, open_classifier
 from trainer.fused_norm import fuse
 from trainer.output_file import write_whole
 from trainer.readers import Progress
+from trainer.run_folder import lacking_room
 from trainer.training import current_commit, jit_choice
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
@@ -71,12 +72,13 @@ def run(job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None]) -> 
     except OSError as error:
         if isinstance(error, MienError):
             raise
-        raise OutputError(
-            f"{job.folder}: cannot be written ({error.strerror or error}); make room and give the same command again "
-            "to go on"
-        ) from error
+        raise _unwritten(job.folder, error.strerror or str(error)) from error
     shutil.rmtree(job.folder / "backup", ignore_errors=True)
     return result
+
+
+def _unwritten(folder: Path, reason: str) -> OutputError:
+    return OutputError(f"{folder}: cannot be written ({reason}); make room and give the same command again to go on")
 
 
 def _cut_faces(dataset: Dataset, progress: Progress) -> tuple[Dataset, str]:
@@ -120,7 +122,7 @@ def _train(job: Job, network: keras.Model, dataset: Dataset, progress: Progress,
         epochs=epochs,
         verbose=0,
         callbacks=[
-            Watch(job.name, epochs, math.ceil(len(dataset.train) / batch), progress, say),  # before what it guards
+            Watch(job, epochs, math.ceil(len(dataset.train) / batch), progress, say),  # before what it guards
             keras.callbacks.CSVLogger(job.folder / "history.csv", append=True),
             # Kept until the result is written: a kill before that costs no epoch.
             keras.callbacks.BackupAndRestore(job.folder / "backup", double_checkpoint=True, delete_checkpoint=False),
@@ -129,11 +131,12 @@ def _train(job: Job, network: keras.Model, dataset: Dataset, progress: Progress,
 
 
 class Watch(keras.callbacks.Callback):
-    """Tells how far a training is, takes its time, and ends it where the loss is no number."""
+    """Tells how far a training is, takes its time, and ends it where the loss is no number or the disk is full."""
 
-    def __init__(self, name: str, epochs: int, steps: int, progress: Progress, say: Callable[[str], None]) -> None:
+    def __init__(self, job: Job, epochs: int, steps: int, progress: Progress, say: Callable[[str], None]) -> None:
         super().__init__()
-        self._name, self._epochs, self._steps, self._progress, self._say = name, epochs, steps, progress, say
+        self._name, self._folder = job.name, job.folder
+        self._epochs, self._steps, self._progress, self._say = epochs, steps, progress, say
         self._epoch, self._began = 0, 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -151,6 +154,8 @@ class Watch(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         if not math.isfinite(logs.get("val_loss", math.nan)):
             self._stop(f"after epoch {epoch + 1}")
+        if lack := lacking_room(self.model, self._folder):
+            raise _unwritten(self._folder, lack)
         logs["seconds"] = round(time.monotonic() - self._began, 3)
         self._say(
             f"{self._name}: epoch {epoch + 1} of {self._epochs}, {logs['accuracy']:.1%} while training, "

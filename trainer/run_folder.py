@@ -94,7 +94,8 @@ class RunState:
     def keep_weights(self, model: keras.Model) -> None:
         """Write what the epoch after this one starts from. Until `record` the run still stands at the epoch before."""
         epoch = len(self.history) + 1
-        self._refuse_full_disk(model, epoch)
+        if lack := lacking_room(model, self.folder):
+            raise self._unwritten(epoch, lack)
         with self._writing(epoch):
             partial = self.folder / "partial.weights.h5"
             model.save_weights(partial)
@@ -156,14 +157,6 @@ class RunState:
         except OSError as error:
             raise self._unwritten(epoch, os.strerror(error.errno) if error.errno else str(error)) from error
 
-    def _refuse_full_disk(self, model: keras.Model, epoch: int) -> None:
-        """HDF5 does not survive a full disk: it takes the whole process down with it at the end."""
-        values = (*model.variables, *model.optimizer.variables)
-        floats = sum(math.prod(value.shape) for value in values if value.dtype == "float32")
-        needed, free = 4 * floats + 1024**2, shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise self._unwritten(epoch, f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
-
     def _unwritten(self, epoch: int, reason: str) -> OutputError:
         return OutputError(
             f"{self.folder}: epoch {epoch} cannot be written ({reason}); make room and give the same command again to "
@@ -190,6 +183,20 @@ class RunState:
         self.history[-1]["settled"] = True
         with self._writing(len(self.history)):
             replace_text(self._history_path, json.dumps(self.history, indent=2))
+
+
+def lacking_room(model: keras.Model, folder: Path) -> str:
+    """How much room a checkpoint and the network itself need and there is; empty where it is enough.
+
+    To be asked before HDF5 writes: it does not survive a full disk, but takes the whole process down at the end.
+    """
+    floats = sum(
+        math.prod(value.shape)
+        for value in (*model.variables, *model.variables, *model.optimizer.variables)
+        if value.dtype == "float32"
+    )
+    needed, free = 4 * floats + 1024**2, shutil.disk_usage(folder).free
+    return "" if free >= needed else f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free"
 
 
 def _identified(settings: dict[str, Any]) -> dict[str, Any]:

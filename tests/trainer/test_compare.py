@@ -1,6 +1,7 @@
 """`mien-train compare`: planned, trained, resumed, refused and reported. One dense layer stands for the papers'."""
 
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -164,6 +165,23 @@ def test_a_killed_training_goes_on_after_its_last_whole_epoch(drawn, tmp_path):
     result = train(job, drawn, told.append)
     assert [line.split(",")[0] for line in told] == [f"small-official: epoch {epoch} of 3" for epoch in (1, 2, 2, 3)]
     assert result["images_per_second"] == pytest.approx(210 / result["seconds"], rel=0.01)
+
+
+def test_a_full_disk_ends_a_training_before_it_is_written_to_and_room_lets_it_go_on(drawn, tmp_path, monkeypatch):
+    [job] = planned(drawn, tmp_path)
+    told: list[str] = []
+    full = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+
+    def fill(line: str) -> None:
+        told.append(line)
+        if "epoch 1" in line:
+            monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+
+    with pytest.raises(OutputError, match=r"small-official: cannot be written \(\d+ MB are needed, 1 MB are free\)"):
+        train(job, drawn, fill)
+    monkeypatch.undo()
+    train(job, drawn, told.append)
+    assert [line.split(",")[0] for line in told] == [f"small-official: epoch {epoch} of 3" for epoch in (1, 2, 3)]
 
 
 def test_a_kill_between_the_last_epoch_and_the_result_costs_no_epoch(drawn, tmp_path, monkeypatch):
