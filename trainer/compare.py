@@ -223,7 +223,13 @@ def evaluate_model(path: Path, dataset: Dataset) -> tuple[dict[str, Any], model_
     name = (
         f"{path.resolve().parent.name}/{path.name}" if path.stem == "model" else path.name
     )  # as mien-train fit calls all its own
-    row = {"model": name, "dataset": dataset.name, "split": OFFICIAL, "test": result.to_dict()}
+    row = {
+        "model": name,
+        "protocol": model_log.protocol(classifier.card),
+        "dataset": dataset.name,
+        "split": OFFICIAL,
+        "test": result.to_dict(),
+    }
     digest = model_log.digest(path)
     return row, model_log.Entry(name, digest, classifier.arithmetic, dataset.name, result, classifier.card)
 

@@ -30,6 +30,13 @@ WIDE = 140
 _BLUE, _VERMILION, _GREEN, _INK, _GREY, _BAND = "#0072b2", "#d55e00", "#009e73", "#1b2a41", "#6b7280", "#f3f4f6"
 
 
+_PROTOCOLS = {
+    "clean": "trained without images that are also in a test split",
+    "literature's": "trained on all training images, copies of test images among them, as the papers' networks are",
+    "not told": "what it was trained on, it does not tell",
+}
+
+
 def as_table(results: Sequence[Result], models: Sequence[Result], width: int = WIDE) -> Table:
     """The table for a terminal of `width` columns; a narrow one gets the columns that matter most."""
     columns = _COLUMNS if width >= WIDE else _NARROW
@@ -61,7 +68,7 @@ def as_markdown(
         f"![The papers' figures and those measured]({picture})" if picture else "",
         _protocol(results, data),
         _markdown_table(results, models),
-        _notes(results),
+        _notes(results, models),
         _leaks(results, data),
         "\n".join(["## What the papers do not say", "", *unsaid]),
     ]
@@ -157,8 +164,10 @@ def _protocol(results: Sequence[Result], data: Mapping[str, Any]) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _notes(results: Sequence[Result]) -> str:
-    return "\n".join(dict.fromkeys(f"- {each['preset']}: {note}." for each in results for note in each["notes"]))
+def _notes(results: Sequence[Result], models: Sequence[Result]) -> str:
+    notes = [f"- {each['preset']}: {note}." for each in results for note in each["notes"]]
+    notes += [f"- {each['model']}: {_PROTOCOLS[each['protocol']]}." for each in models]
+    return "\n".join(dict.fromkeys(notes))
 
 
 def _leaks(results: Sequence[Result], data: Mapping[str, Any]) -> str:

@@ -242,7 +242,7 @@ def test_a_model_of_other_labels_is_refused(drawn, tmp_path):
 
 @pytest.fixture(scope="module")
 def rows(trained) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    return trained, [{"model": "ours.tflite", "split": "official", "test": trained[0]["test"]}]
+    return trained, [{"model": "ours.tflite", "protocol": "clean", "split": "official", "test": trained[0]["test"]}]
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +280,7 @@ def test_the_page_tells_what_was_measured_what_leaks_and_what_is_unsaid(rows, da
     points = 100 * (rows[0][0]["test"]["accuracy"] - 0.5)
     assert f"| {points:+.1f} |".replace("-", "−") in page
     assert page.count("- **random.** All of it.") == 1
+    assert "- ours.tflite: trained without images that are also in a test split." in page
     assert "| random | random 80:20 | 0 of 20 (0.0 %) | +0.0 |" in page
 
 
