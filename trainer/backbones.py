@@ -1,7 +1,7 @@
-"""MobileNets for small grey faces, started from ImageNet's weights or from nothing.
+"""MobileNets for small grey faces, started from ImageNet's weights or from nothing; and a VGG to teach them.
 
-The architectures are Keras's own (Howard et al. 2017, Sandler et al. 2018). Two things differ: the stem takes one
-grey channel and has stride 1, since at 48 px Keras's strides leave a single point (V1: 24 M multiply-adds) and ruin the
+The MobileNets are Keras's own (Howard et al. 2017, Sandler et al. 2018). Two things differ: the stem takes one grey
+channel and has stride 1, since at 48 px Keras's strides leave a single point (V1: 24 M multiply-adds) and ruin the
 network, where a stride-1 stem leaves 3x3 (103 M).
 """
 
@@ -16,11 +16,16 @@ import numpy as np
 from edge.errors import BadDataError, InputNotFoundError, UnavailableError, UsageError
 from trainer.keras_file import load_network
 from trainer.slimming import slim
+from trainer.vgg import STEM, build_vgg
 
 V1_BLOCKS = 13
 """MobileNetV1's depthwise-separable convolutions; its last two hold half of its weights (1.6 of 3.2 M)."""
-BACKBONES = {"mobilenet_v1": keras.applications.MobileNet, "mobilenet_v2": keras.applications.MobileNetV2}
-_STEMS = {"mobilenet_v1": "conv1", "mobilenet_v2": "Conv1"}
+BACKBONES = {
+    "mobilenet_v1": keras.applications.MobileNet,
+    "mobilenet_v2": keras.applications.MobileNetV2,
+    "vgg": build_vgg,
+}
+_STEMS = {"mobilenet_v1": "conv1", "mobilenet_v2": "Conv1", "vgg": STEM}
 _IMAGENET_WIDTHS = {"mobilenet_v1": (0.25, 0.5, 0.75, 1.0), "mobilenet_v2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
 """The width multipliers that Keras has ImageNet weights for."""
 _CAFFE_MEAN = np.array([103.939, 116.779, 123.68])
@@ -75,6 +80,7 @@ def build_network(
     """
     wide = weights if weights.endswith(".keras") else ""
     weights = SCRATCH if wide else weights
+    _refuse_unpublished(backbone, weights)
     pretrained = _pretrained(backbone, width, weights)
     body = _grey_copy(backbone, pretrained, size, stem_stride)
     if weights != SCRATCH:
@@ -96,8 +102,10 @@ def find_weights(place: str, backbone: str, width: float) -> str:
     """`place` as it is, or where it is a folder the file in it that fits `backbone` at `width`.
 
     Raises:
+        UsageError: nobody publishes any.
         InputNotFoundError: the folder holds none.
     """
+    _refuse_unpublished(backbone, place)
     if place in (IMAGENET, SCRATCH) or not Path(place).is_dir():
         return place
     tidy = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}.get(width, str(width))
@@ -114,6 +122,13 @@ def set_backbone_trainable(network: keras.Model, trainable: bool) -> None:
     """Freeze or free everything but the head. Frozen batch norm also keeps its statistics."""
     for layer in network.layers:
         layer.trainable = trainable or layer.name == "logits"
+
+
+def _refuse_unpublished(backbone: str, weights: str) -> None:
+    if backbone not in _FILES and weights != SCRATCH and not weights.endswith(".keras"):
+        raise UsageError(
+            f"--weights {weights}: nobody publishes any for {backbone}; start from nothing with --weights none"
+        )
 
 
 def _pretrained(backbone: str, width: float, weights: str) -> keras.Model:

@@ -39,8 +39,9 @@ def add_fit(commands: Any) -> None:
     )
     net = fit.add_argument_group("network")
     net.add_argument(
-        "--backbone", choices=["mobilenet_v1", "mobilenet_v2"], default="mobilenet_v1", help="(default: %(default)s)"
-    )
+        "--backbone", choices=["mobilenet_v1", "mobilenet_v2", "vgg"], default="mobilenet_v1",
+        help="vgg is a teacher, too large for a Pi and always from --weights none (default: %(default)s)",
+    )  # fmt: skip
     net.add_argument(
         "--weights", default="imagenet", metavar="PLACE",
         help="no_top weights: a file, a folder with such files, 'imagenet' to download them, 'none' for random ones; "
@@ -260,12 +261,15 @@ def _chain(args: argparse.Namespace) -> list[argparse.Namespace]:
 
 def _teachers(args: argparse.Namespace) -> list[argparse.Namespace]:
     """The trainings that teach this one, beside it: the preset's, where no files are named."""
+    from trainer.backbones import SCRATCH
+
     teachers = []
     for name in () if args.teachers else _preset(args).teachers:
         parser = Parser("mien-train")
         add_fit(parser.add_subparsers())
         words = ["fit", str(args.data), "--preset", name]
-        if args.weights != args.preset_parser.get_default("weights"):
+        given = args.weights != args.preset_parser.get_default("weights")
+        if given and find_preset(name).options.get("weights") not in (SCRATCH, TEACHER):
             words += ["--weights", args.weights]
         words += ["--votes", args.votes] if find_preset(name).votes else []
         words += ["--drop", ",".join(args.drop)] if args.drop else []

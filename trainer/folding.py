@@ -16,7 +16,7 @@ import numpy as np
 from keras import layers, ops
 
 _CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
-_LIGHT = (*_CONVOLUTIONS, layers.ReLU, layers.Add, layers.ZeroPadding2D)
+_LIGHT = (*_CONVOLUTIONS, layers.ReLU, layers.Add, layers.ZeroPadding2D, layers.MaxPooling2D)
 """What may count in bfloat16: not means and dense layers, where no long sum evens the rounding out."""
 
 

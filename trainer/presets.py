@@ -45,6 +45,21 @@ PRESETS = {
         "MobileNetV2 on labels alone: a teacher that errs elsewhere",
         {"backbone": "mobilenet_v2", "epochs": 10, "seed": 2, **_SHARP},
     ),
+    "teacher-vgg-48": Preset(
+        "plain 3x3 convolutions from nothing: a teacher of another kind",
+        {
+            "backbone": "vgg",
+            "width": 0.75,
+            "weights": "none",
+            "head_epochs": 0,
+            "epochs": 40,
+            "dropout": 0.4,
+            "mixup": 0.2,
+            "patience": 0,
+            **_SHARP,
+        },
+        votes=True,
+    ),
     "mien-v1-48": Preset(
         "what ships: MobileNetV1 taught by both, by FER+'s votes, on mixed, blurred and noisy faces",
         {"epochs": 30, "mixup": 0.2, "patience": 0},

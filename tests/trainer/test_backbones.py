@@ -18,6 +18,8 @@ from trainer.presets import PRESETS
 
 pytestmark = pytest.mark.trainer
 
+PUBLISHED = ("mobilenet_v1", "mobilenet_v2")
+
 
 def build(backbone: str = "mobilenet_v1", **options) -> keras.Model:
     kind = {"labels": 7, "size": 48, "width": 0.25, "dropout": 0.2, "stem_stride": 1, "weights": "none"}
@@ -46,7 +48,7 @@ def pretrained(tmp_path_factory) -> dict[str, tuple[keras.Model, Path]]:
     """For each backbone a colour network of 64 px with lively weights, and the file that holds them."""
     made = {}
     rng = np.random.default_rng(0)
-    for backbone in BACKBONES:
+    for backbone in PUBLISHED:
         network = colour_network(backbone, 0.25 if backbone == "mobilenet_v1" else 0.35, 64)
         for layer in network.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
@@ -70,7 +72,9 @@ def test_on_a_grey_face_the_grey_network_sees_what_the_colour_one_sees(pretraine
     np.testing.assert_allclose(np.asarray(seen), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("backbone", "size"), [("mobilenet_v1", 48), ("mobilenet_v2", 48), ("mobilenet_v1", 64)])
+@pytest.mark.parametrize(
+    ("backbone", "size"), [("mobilenet_v1", 48), ("mobilenet_v2", 48), ("mobilenet_v1", 64), ("vgg", 48)]
+)
 def test_a_network_takes_grey_faces_and_gives_one_logit_a_label(backbone, size):
     network = build(backbone, size=size, labels=5)
     assert network.input_shape == (None, size, size, 1)
@@ -123,7 +127,7 @@ def test_a_width_without_imagenet_weights_is_wrong_usage_and_the_known_ones_are_
         build(backbone, width=width, weights="imagenet")
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", PUBLISHED)
 def test_every_width_that_is_named_is_one_that_keras_takes(backbone, monkeypatch):
     def refuse(*_, **__):
         raise ConnectionError("no network")  # Keras asks for the download once it has taken the width
@@ -132,6 +136,20 @@ def test_every_width_that_is_named_is_one_that_keras_takes(backbone, monkeypatch
     for width in backbones._IMAGENET_WIDTHS[backbone]:
         with pytest.raises(UnavailableError, match="cannot be downloaded"):
             build(backbone, width=width, weights="imagenet")
+
+
+def test_a_vgg_keeps_3_by_3_points_and_is_a_size_for_teachers():
+    teacher = build("vgg", width=0.75)
+    assert teacher.get_layer("pool").input.shape == (None, 3, 3, 384)
+    assert multiply_adds(teacher) == pytest.approx(265e6, rel=0.01)
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "vgg.h5"])
+def test_a_vgg_has_no_weights_to_start_from(weights):
+    with pytest.raises(UsageError, match=f"--weights {weights}: nobody publishes any for vgg; start from nothing with"):
+        build("vgg", weights=weights)
+    with pytest.raises(UsageError, match="nobody publishes any for vgg"):
+        find_weights(weights, "vgg", 1.0)
 
 
 def test_weights_that_are_not_there_are_named(tmp_path):

@@ -36,7 +36,7 @@ def faces():
     return np.random.default_rng(6).uniform(-1, 1, (4, 32, 32, 1)).astype(np.float32)
 
 
-@pytest.fixture(params=["mobilenet_v1", "mobilenet_v2"])
+@pytest.fixture(params=["mobilenet_v1", "mobilenet_v2", "vgg"])
 def network(request):
     return trained(
         build_network(request.param, labels=7, size=32, width=0.35, dropout=0.2, stem_stride=1, weights="none")

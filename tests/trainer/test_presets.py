@@ -139,6 +139,13 @@ def test_who_starts_from_nothing_leaves_a_folder_of_weights_to_the_teachers(runs
     assert [settings(runs / name)["weights"][:6] for name in ("both", "plain", "other")] == ["none", "none", "sha256"]
 
 
+def test_who_starts_from_nothing_does_so_whatever_file_its_student_starts_from(runs, drawn_npz, tmp_path):
+    weights = tmp_path / "weights.h5"
+    weights.write_bytes(b"weights")
+    assert main(["fit", str(drawn_npz), "--preset", "taught", "--votes", "none", "--weights", str(weights)]) == 0
+    assert [settings(runs / name)["weights"][:6] for name in ("taught", "plain")] == ["sha256", "none"]
+
+
 def test_a_network_that_cannot_be_cut_says_so(runs, drawn_npz, capsys):
     assert main(["fit", str(drawn_npz), "--backbone", "mobilenet_v2", "--blocks", "11"]) == 64
     assert "--blocks 11: only mobilenet_v1 can be cut" in capsys.readouterr().err
