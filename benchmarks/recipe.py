@@ -23,7 +23,7 @@ from trainer import keras_file, training
 from trainer.augmentation import NO_VIEW, Recipe
 from trainer.backbones import SCRATCH, V1_BLOCKS, find_weights
 from trainer.datasets import clean, load_dataset
-from trainer.presets import PRESETS, TEACHER, Preset
+from trainer.presets import PRESETS, TEACHER, VIEWS, Preset
 from trainer.training import Settings
 
 SLOW = """\
@@ -104,7 +104,7 @@ def preset_of(settings: dict[str, Any]) -> str:
 def _asked(preset: Preset) -> dict[str, Any]:
     """A preset's whole settings, as a card has them."""
     options = {"weights": "imagenet"} | preset.options
-    views = {key: options.pop(key) for key in ("blur", "noise", "mixup") if key in options}
+    views = {key: options.pop(key) for key in VIEWS if key in options}
     lessons = {"teachers": preset.teachers, "votes": preset.votes}
     return asdict(Settings()) | options | lessons | {"augmentation": asdict(Recipe(**views))}
 

@@ -26,7 +26,7 @@ from trainer.datasets import Dataset, clean
 from trainer.distillation import Panel
 from trainer.folding import fast_dtype, fold
 from trainer.fused_norm import fuse
-from trainer.presets import find_preset
+from trainer.presets import VIEWS, find_preset
 from trainer.training import Settings, _compile, _with_lessons
 
 FRESH, SAME, PLAIN = "its own batches", "one batch, no data loading", "one batch, Keras's batch norm"
@@ -95,7 +95,7 @@ def _network(dataset: Dataset, settings: Settings) -> keras.Model:
 def settings_of(preset: str, batch: int) -> Settings:
     """What a preset trains with, without teachers and votes."""
     options = dict(find_preset(preset).options) | {"batch": batch}
-    drawn = {key: options.pop(key) for key in ("mixup", "blur", "noise") if key in options}
+    drawn = {key: options.pop(key) for key in VIEWS if key in options}
     return Settings(**options, augmentation=Recipe(**drawn))
 
 

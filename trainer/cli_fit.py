@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edge.commandline import Parser
 from edge.errors import UsageError
 from trainer.commandline import DATA_HELP, NO_CACHE_HELP, add_drop, load, number, require_keras, whole
-from trainer.presets import TEACHER, Preset, find_preset, list_presets
+from trainer.presets import TEACHER, VIEWS, Preset, find_preset, list_presets
 
 if TYPE_CHECKING:
     from trainer.datasets import Dataset
@@ -102,6 +102,11 @@ def add_fit(commands: Any) -> None:
     how.add_argument(
         "--mixup", type=number(0, 10), default=0.0,
         help="mix faces by shares from Beta(MIXUP, MIXUP), 0: never (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
+        "--closer", type=number(0, 1), default=0.1,
+        help="how much closer than the face's crop views are, a standard deviation of the logarithm; a Haar box's is "
+        "0.17 (default: %(default)s)",
     )  # fmt: skip
     how.add_argument(
         "--blur", type=number(0, 1), default=0.25, help="share of views out of focus (default: %(default)s)"
@@ -215,7 +220,7 @@ def _train(args: argparse.Namespace) -> Path:
             raise UsageError(f"--weights {TEACHER}: there is none; name one with --teacher, or a preset that has one")
         weights = str(teachers[0])
     given |= {"weights": weights, "votes": votes, "teachers": tuple(map(str, teachers))}
-    recipe = Recipe(mixup=args.mixup, blur=args.blur, noise=args.noise)
+    recipe = Recipe(**{option: getattr(args, option) for option in VIEWS})
     best = training.fit(
         dataset,
         training.Settings(**given, augmentation=NO_VIEW if args.no_augmentation else recipe),

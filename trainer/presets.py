@@ -30,6 +30,9 @@ class Preset:
     votes: bool = False
 
 
+VIEWS = ("mixup", "blur", "noise", "closer")
+"""The options that are `trainer.augmentation.Recipe`'s."""
+
 TEACHER = "teacher"
 """As `--weights`: the first teacher's network, which is wider."""
 
@@ -64,6 +67,12 @@ PRESETS = {
         "what ships: MobileNetV1 taught by both, by FER+'s votes, on mixed, blurred and noisy faces",
         {"epochs": 30, "mixup": 0.2, "patience": 0},
         teachers=("teacher-v1-48", "teacher-v2-48"),
+        votes=True,
+    ),
+    "mien-v1-48-second": Preset(
+        "mien-v1-48 taught once more, by itself and a VGG, on views as close as Haar's boxes",
+        {"weights": TEACHER, "head_epochs": 0, "epochs": 30, "mixup": 0.2, "closer": 0.17, "patience": 0},
+        teachers=("mien-v1-48", "teacher-vgg-48"),
         votes=True,
     ),
     "mien-v1-48-small": Preset(

@@ -11,7 +11,7 @@ pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 from benchmarks.recipe import as_markdown, describe, preset_of, rungs
 from trainer import keras_file
 from trainer.augmentation import Recipe
-from trainer.presets import PRESETS
+from trainer.presets import PRESETS, VIEWS
 from trainer.training import Settings
 
 pytestmark = pytest.mark.trainer
@@ -50,7 +50,7 @@ def test_a_whole_training_is_told_by_its_own_card(folder):
 def test_a_whole_training_is_called_by_the_preset_that_repeats_it(name):
     preset = PRESETS[name]
     options = dict(preset.options)
-    views = {key: options.pop(key) for key in ("blur", "noise", "mixup") if key in options}
+    views = {key: options.pop(key) for key in VIEWS if key in options}
     start = {"teacher": "model.keras", "none": "none"}.get(str(options.pop("weights", "")), "v1.h5")
     lessons = {"teachers": ["one"] if preset.teachers else [], "votes": "votes.csv" if preset.votes else ""}
     settings = asdict(Settings(**options)) | {"weights": start, "seed": 9, "augmentation": asdict(Recipe(**views))}

@@ -110,6 +110,13 @@ def test_draws_stay_within_two_standard_deviations():
     assert (bottom <= 48).all()
 
 
+def test_a_view_may_come_closer_than_the_crop_by_more_than_it_stays_off():
+    views = draw_views(np.random.default_rng(0), 20_000, 48, Recipe(closer=0.17))
+    zoom = np.hypot(views["affine"][:, 0], views["affine"][:, 3])
+    haars = np.exp(-1.2816 * 0.17), np.exp(1.2816 * 0.10)
+    np.testing.assert_allclose(np.percentile(zoom, [10, 50, 90]), (haars[0], 1.0, haars[1]), atol=0.01)
+
+
 def test_mixing_blends_each_face_with_the_one_before_it_by_its_share(images):
     own = np.linspace(0.5, 1.0, len(images), dtype=np.float32)[:, np.newaxis]
     mixed = augmented(images, NO_VIEW, own=own)
