@@ -1,12 +1,12 @@
-r"""What each piece of the training recipe gives on PublicTest: one piece added at a time, everything else the same.
+r"""What each piece of the training recipe gives on PublicTest: one added at a time, or one left out of the whole.
 
     python -m benchmarks.recipe fer2013.csv --weights no_top_weights/ --votes fer2013new.csv \
         --teacher runs/teacher-v1-48/model.keras --teacher runs/teacher-v2-48/model.keras \
-        --finished runs/mien-v1-48 runs/teacher-v1-48 --write docs/recipe.md
+        --changes 10 --finished runs/mien-v1-48 runs/teacher-v1-48 --write docs/recipe.md
 
-Every rung is a resumable run of its own; given again, the command goes on where it was killed. A short schedule is
-kind to what learns fast and unkind to what needs time (averaging, mixing, distillation): the table says how long it
-was, and a second one lists whole trainings.
+Every row is a resumable run of its own; given again, the command goes on where it was killed. A short schedule is
+kind to what learns fast and unkind to what needs time (averaging, mixing): so that is also left out of the whole
+recipe, a piece at a time and for more epochs, and a last table lists whole trainings.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from typing import Any
 from trainer import keras_file, training
 from trainer.augmentation import NO_VIEW, Recipe
 from trainer.backbones import SCRATCH, V1_BLOCKS, find_weights
-from trainer.datasets import clean, load_dataset
+from trainer.datasets import Dataset, clean, load_dataset
 from trainer.presets import PRESETS, TEACHER, VIEWS, Preset
 from trainer.training import Settings
 
 SLOW = """\
 {epochs} epochs are too few for what is slow: averaged weights lag 500 steps behind, and mixed, blurred and noisy
-faces take longer to learn from. So nothing here shows that label smoothing, averaging or mixup give anything: they
-are kept on the word of the papers that bring them, and were not left out of a whole training one by one. Blur and
-noise are kept for robustness to them, whatever they cost on clean faces."""
+faces take longer to learn from. Blur and noise are kept for robustness to them, whatever they cost on clean faces."""
+
+CHANGED = """\
+The whole recipe for {epochs} epochs, and the same with one thing changed; one seed, so that a point either way may be
+chance."""
 
 WHOLE = """\
 `faces-v1-48` and `teacher-v1-48` differ in their first weights alone, VGGFace2's and ImageNet's. The teachers are no
@@ -58,6 +60,19 @@ def rungs(start: Settings, votes: str, teachers: tuple[str, ...]) -> list[tuple[
     ):
         ladder.append((name, replace(ladder[-1][1] if len(ladder) > 1 else bare, **change)))
     return ladder
+
+
+def changes(whole: Settings) -> list[tuple[str, Settings]]:
+    """The whole recipe, then the same with one thing changed, where the ladder's few epochs show no gain."""
+    views = whole.augmentation
+    return [
+        ("nothing", whole),
+        ("no label smoothing", replace(whole, label_smoothing=0.0)),
+        ("no averaged weights", replace(whole, ema=0.0)),
+        ("no mixup", replace(whole, augmentation=replace(views, mixup=0.0))),
+        ("no blur and noise", replace(whole, augmentation=replace(views, blur=0.0, noise=0.0))),
+        ("views as close as Haar's boxes", replace(whole, augmentation=replace(views, closer=0.17))),
+    ]
 
 
 def describe(folder: Path) -> tuple[str, ...]:
@@ -117,8 +132,12 @@ def _essence(settings: dict[str, Any]) -> dict[str, Any]:
     return settings | plain | {"weights": kind, "seed": 0, "patience": 0}
 
 
-def as_markdown(rows: list[tuple[str, list[float]]], start: Settings, command: str, finished: list[Path]) -> str:
-    """The table, with each rung's gain over the one before it, and that of whole trainings."""
+Rows = list[tuple[str, list[float]]]
+"""What was trained, and its accuracy on PublicTest from each seed."""
+
+
+def as_markdown(rows: Rows, start: Settings, command: str, *, changed: Rows, longer: int, finished: list[Path]) -> str:
+    """The page: each rung's gain over the one before it, what a change of the whole costs, and whole trainings."""
     told = (
         f"MobileNetV1, {start.size} px, {start.epochs} epochs over all layers, batch norm re-estimated at the end; "
         "accuracy on PublicTest, on which 1.5 points are the 95 % interval of one figure. Each row adds one piece to "
@@ -142,6 +161,13 @@ def as_markdown(rows: list[tuple[str, list[float]]], start: Settings, command: s
         lines.append(f"| {'+ ' if before is not None else ''}{name} | {mean:.2%} | {gain} | {each} |")
         before = mean
     lines += ["", SLOW.format(epochs=start.epochs)]
+    if changed:
+        lines += ["", "## One thing changed", "", CHANGED.format(epochs=longer), ""]
+        lines += ["| what | PublicTest | difference |", "| --- | --- | --- |"]
+        whole = statistics.mean(changed[0][1])
+        for name, scores in changed:
+            mean = statistics.mean(scores)
+            lines.append(f"| {name} | {mean:.2%} | {'' if name == changed[0][0] else f'{100 * (mean - whole):+.2f}'} |")
     if finished:
         lines += [
             "",
@@ -164,8 +190,20 @@ def _repeatable(args: argparse.Namespace) -> str:
     for teacher in map(Path, args.teacher):
         words += ["--teacher", f"{teacher.resolve().parent.name}/{teacher.name}"]
     words += ["--epochs", str(args.epochs), "--size", str(args.size), "--seeds", *map(str, args.seeds)]
+    words += ["--changes", str(args.changes)] if args.changes else []
     words += ["--finished", *(folder.name for folder in args.finished)] if args.finished else []
     return shlex.join(words)
+
+
+def _measure(dataset: Dataset, name: str, settings: Settings, seeds: list[int], out: Path) -> tuple[str, list[float]]:
+    """Train one row from each seed, or go on with it."""
+    scores = []
+    for seed in seeds:
+        folder = out.with_name(f"{out.name}-seed{seed}")
+        path = training.fit(dataset, replace(settings, seed=seed), folder, source=dataset.name, command=name, verbose=2)
+        scores.append(float(keras_file.read_card(path)["selected"]["validation_accuracy"]))
+    print(json.dumps({"piece": name, "seeds": seeds, "validation_accuracy": scores}), flush=True)
+    return name, scores
 
 
 def main() -> None:
@@ -179,6 +217,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/recipe"))
+    parser.add_argument("--changes", type=int, default=0, help="epochs of the whole with one thing changed, 0: none")
     parser.add_argument("--finished", type=Path, nargs="+", default=[], help="whole trainings, for the second table")
     parser.add_argument("--write", type=Path, help="write the tables to this Markdown file")
     args = parser.parse_args()
@@ -186,18 +225,19 @@ def main() -> None:
     start = Settings(
         weights=find_weights(args.weights, "mobilenet_v1", 1.0), size=args.size, epochs=args.epochs, patience=0
     )
-    rows = []
-    for number, (name, settings) in enumerate(rungs(start, args.votes, tuple(args.teacher))):
-        scores = []
-        for seed in args.seeds:
-            folder = args.out / f"{args.size}px-{args.epochs}-{number}-seed{seed}"
-            path = training.fit(
-                dataset, replace(settings, seed=seed), folder, source=dataset.name, command=name, verbose=2
-            )
-            scores.append(float(keras_file.read_card(path)["selected"]["validation_accuracy"]))
-        rows.append((name, scores))
-        print(json.dumps({"piece": name, "seeds": args.seeds, "validation_accuracy": scores}), flush=True)
-    table = as_markdown(rows, start, _repeatable(args), args.finished)
+    ladder = rungs(start, args.votes, tuple(args.teacher))
+    rows = [
+        _measure(dataset, name, settings, args.seeds, args.out / f"{args.size}px-{args.epochs}-{number}")
+        for number, (name, settings) in enumerate(ladder)
+    ]
+    whole = replace(ladder[-1][1], epochs=args.changes)
+    changed = [
+        _measure(
+            dataset, name, settings, args.seeds, args.out / f"{args.size}px-{args.changes}-{name.replace(' ', '-')}"
+        )
+        for name, settings in (changes(whole) if args.changes else [])
+    ]
+    table = as_markdown(rows, start, _repeatable(args), changed=changed, longer=args.changes, finished=args.finished)
     print(table)
     if args.write:
         args.write.write_text(table, encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
-from benchmarks.recipe import as_markdown, describe, preset_of, rungs
+from benchmarks.recipe import as_markdown, changes, describe, preset_of, rungs
 from trainer import keras_file
 from trainer.augmentation import Recipe
 from trainer.presets import PRESETS, VIEWS
@@ -37,6 +37,13 @@ def test_each_rung_differs_from_the_one_before_in_one_thing():
     assert len({name for name, _ in ladder}) == len(ladder)
 
 
+def test_each_change_of_the_whole_is_one_and_no_other_s():
+    (_, whole), *changed = changes(rungs(Settings(weights="imagenet"), "votes.csv", ("teacher.keras",))[-1][1])
+    for _, settings in changed:
+        assert len([key for key, value in asdict(whole).items() if asdict(settings)[key] != value]) == 1
+    assert len({name for name, _ in changed}) == len(changed) == len({repr(settings) for _, settings in changed})
+
+
 def test_a_whole_training_is_told_by_its_own_card(folder):
     told, parameters, epochs, minutes, accuracy = describe(folder)
     assert told == (
@@ -59,7 +66,16 @@ def test_a_whole_training_is_called_by_the_preset_that_repeats_it(name):
 
 
 def test_the_page_holds_gains_and_whole_trainings(folder):
-    page = as_markdown([("bare", [0.4]), ("more", [0.5, 0.52])], Settings(epochs=4), "python -m …", [folder])
+    rows = [("bare", [0.4]), ("more", [0.5, 0.52])]
+    page = as_markdown(rows, Settings(epochs=4), "python -m …", changed=[], longer=0, finished=[folder])
     assert "| + more | 51.00% | +11.00 | 50.00%, 52.00% |" in page
     assert "| `mine`: mobilenet_v1" in page
-    assert "Whole trainings" not in as_markdown([("bare", [0.4])], Settings(), "python -m …", [])
+    assert "One thing changed" not in page
+
+
+def test_the_page_holds_what_each_change_of_the_whole_costs():
+    changed = [("nothing", [0.7]), ("no mixup", [0.69])]
+    page = as_markdown([("bare", [0.4])], Settings(), "python -m …", changed=changed, longer=10, finished=[])
+    assert "The whole recipe for 10 epochs" in page
+    assert "| nothing | 70.00% |  |\n| no mixup | 69.00% | -1.00 |" in page
+    assert "Whole trainings" not in page
