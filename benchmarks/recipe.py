@@ -71,6 +71,8 @@ def changes(whole: Settings) -> list[tuple[str, Settings]]:
         ("no averaged weights", replace(whole, ema=0.0)),
         ("no mixup", replace(whole, augmentation=replace(views, mixup=0.0))),
         ("no blur and noise", replace(whole, augmentation=replace(views, blur=0.0, noise=0.0))),
+        ("without the last two blocks", replace(whole, blocks=V1_BLOCKS - 2)),
+        ("without the last block, on a map of 6x6", replace(whole, blocks=V1_BLOCKS - 1, last_stride=1)),
         ("views as close as Haar's boxes", replace(whole, augmentation=replace(views, closer=0.17))),
     ]
 
@@ -83,7 +85,8 @@ def describe(folder: Path) -> tuple[str, ...]:
     start = settings["weights"].removesuffix(".h5")
     pieces = [
         f"{told['architecture']} {settings['width']:g}"
-        + (f" to block {settings['blocks']}" if settings["blocks"] < V1_BLOCKS else ""),
+        + (f" to block {settings['blocks']}" if settings["blocks"] < V1_BLOCKS else "")
+        + (" with its last stride 1" if settings["last_stride"] == 1 else ""),
         {SCRATCH: "from nothing", "model.keras": "cut out of its teacher"}.get(start, f"from {start}"),
         "" if told["left_out_of_training"] else "all Training rows",
         "blurred and noisy faces" if augmentation["blur"] else "",

@@ -88,7 +88,8 @@ def _compiled(
 def _network(dataset: Dataset, settings: Settings) -> keras.Model:
     return build_network(
         settings.backbone, labels=len(dataset.labels), size=settings.size, width=settings.width,
-        blocks=settings.blocks, dropout=settings.dropout, stem_stride=settings.stem_stride, weights="none",
+        blocks=settings.blocks, dropout=settings.dropout, stem_stride=settings.stem_stride,
+        last_stride=settings.last_stride, weights="none",
     )  # fmt: skip
 
 

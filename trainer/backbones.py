@@ -26,6 +26,11 @@ BACKBONES = {
     "vgg": build_vgg,
 }
 _STEMS = {"mobilenet_v1": "conv1", "mobilenet_v2": "Conv1", "vgg": STEM}
+_LAST_STRIDES = {
+    "mobilenet_v1": ("conv_pad_12", "conv_dw_12"),
+    "mobilenet_v2": ("block_13_pad", "block_13_depthwise"),
+}
+"""The padding and the convolution that halve the map for the last time."""
 _IMAGENET_WIDTHS = {"mobilenet_v1": (0.25, 0.5, 0.75, 1.0), "mobilenet_v2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
 """The width multipliers that Keras has ImageNet weights for."""
 _CAFFE_MEAN = np.array([103.939, 116.779, 123.68])
@@ -50,6 +55,7 @@ def build_network(
     width: float,
     dropout: float,
     stem_stride: int,
+    last_stride: int = 2,
     weights: str,
     weights_scaling: str = "tf",
     blocks: int = V1_BLOCKS,
@@ -63,6 +69,7 @@ def build_network(
         width: width multiplier (alpha).
         dropout: share of pooled features dropped in training.
         stem_stride: stride of the first convolution; 1 for faces of 48 px.
+        last_stride: stride of the last convolution that has one; 1 leaves a map of twice the side. Not of a VGG.
         weights: path of a `no_top` file, `imagenet` for Keras's own download, `none` for random weights; or a wider
             network of ours that is trained, a `.keras` file, of which the most important channels are taken.
         weights_scaling: how the pretrained network wanted its pixels, in Keras's terms: `tf` for -1..1, `caffe` for
@@ -82,7 +89,7 @@ def build_network(
     weights = SCRATCH if wide else weights
     _refuse_unpublished(backbone, weights)
     pretrained = _pretrained(backbone, width, weights)
-    body = _grey_copy(backbone, pretrained, size, stem_stride)
+    body = _grey_copy(backbone, pretrained, size, stem_stride, last_stride)
     if weights != SCRATCH:
         _take_weights(body, pretrained)
     if weights != SCRATCH and weights_scaling == "caffe":
@@ -166,11 +173,17 @@ def _pretrained(backbone: str, width: float, weights: str) -> keras.Model:
     return network
 
 
-def _grey_copy(backbone: str, pretrained: keras.Model, size: int, stem_stride: int) -> keras.Model:
+def _grey_copy(backbone: str, pretrained: keras.Model, size: int, stem_stride: int, last_stride: int) -> keras.Model:
+    pad, last = _LAST_STRIDES.get(backbone, ("", ""))
+
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
         if layer.name == _STEMS[backbone]:
             config["strides"] = (stem_stride, stem_stride)
+        elif last_stride == 1 and layer.name == last:
+            config["strides"] = (1, 1)
+        elif last_stride == 1 and layer.name == pad:
+            config["padding"] = ((1, 1), (1, 1))
         return type(layer).from_config(config)
 
     inputs = keras.Input((size, size, 1), name="face")

@@ -64,6 +64,10 @@ def add_fit(commands: Any) -> None:
     net.add_argument(
         "--stem-stride", type=int, choices=[1, 2], default=1, help="1 for small faces (default: %(default)s)"
     )
+    net.add_argument(
+        "--last-stride", type=int, choices=[1, 2], default=2,
+        help="1 ends in a map of twice the side, at a greater cost (default: %(default)s)",
+    )  # fmt: skip
     net.add_argument("--dropout", type=number(0, 0.9), default=0.2, help="(default: %(default)s)")
     how = fit.add_argument_group("training")
     how.add_argument(

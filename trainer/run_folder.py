@@ -47,7 +47,9 @@ class RunState:
             folder.mkdir(parents=True, exist_ok=True)
             run = folder / "run.json"
             if run.exists():
-                self._refuse_other(run, _read_json(run, dict), asked)
+                # A run may be older than a setting, whose default is what was done before there was one.
+                usual = json.loads(json.dumps({"settings": asdict(type(settings)())}))
+                self._refuse_other(run, _flatten(usual) | _flatten(_read_json(run, dict)), _flatten(asked))
             else:
                 replace_text(run, json.dumps(asked, indent=2))
             if self._history_path.exists():
@@ -58,8 +60,7 @@ class RunState:
             raise OutputError(f"{folder}: the run's folder cannot be used ({error.strerror})") from error
 
     @staticmethod
-    def _refuse_other(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-        old, new = _flatten(before), _flatten(now)
+    def _refuse_other(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
         changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
         if changed:
             key = changed[0]

@@ -46,6 +46,7 @@ class Settings:
     width: float = 1.0
     blocks: int = V1_BLOCKS
     stem_stride: int = 1
+    last_stride: int = 2
     margin: float = 1.0
     dropout: float = 0.2
     head_epochs: int = 1
@@ -98,6 +99,7 @@ def fit(
         blocks=settings.blocks,
         dropout=settings.dropout,
         stem_stride=settings.stem_stride,
+        last_stride=settings.last_stride,
         weights=settings.weights,
         weights_scaling=settings.weights_scaling,
     )

@@ -110,6 +110,24 @@ def test_without_its_last_two_blocks_half_of_the_weights_and_most_of_the_sums_ar
     assert short.get_layer("pool").input.shape == (None, 6, 6, 512)
 
 
+@pytest.mark.parametrize(("backbone", "width"), [("mobilenet_v1", 0.25), ("mobilenet_v2", 0.35)])
+def test_a_last_stride_of_1_sees_at_every_point_what_one_of_2_sees_at_every_other(pretrained, faces, backbone, width):
+    options = {"width": width, "weights": str(pretrained[backbone][1])}
+    halved, whole = (build(backbone, last_stride=stride, **options) for stride in (2, 1))
+    face = faces(4, 48, 9)[0].astype(np.float32)[..., np.newaxis] / 127.5 - 1
+    name = {"mobilenet_v1": "conv_dw_12", "mobilenet_v2": "block_13_depthwise"}[backbone]
+    few, many = (np.asarray(keras.Model(each.input, each.get_layer(name).output)(face)) for each in (halved, whole))
+    assert (few.shape[1:3], many.shape[1:3]) == ((3, 3), (6, 6))
+    np.testing.assert_allclose(many[:, 1::2, 1::2], few, rtol=1e-3, atol=1e-5)
+    assert whole.get_layer("pool").input.shape[1:3] == (6, 6)
+
+
+def test_a_map_of_6_by_6_and_one_block_less_costs_as_much_as_what_ships():
+    wide = build(width=1.0, blocks=12, last_stride=1)
+    assert multiply_adds(wide) == pytest.approx(108e6, rel=0.01)
+    assert wide.count_params() == pytest.approx(2.18e6, rel=0.01)
+
+
 def test_with_the_backbone_frozen_only_the_head_learns():
     network = build()
     set_backbone_trainable(network, False)

@@ -259,6 +259,17 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(drawn, uninterrup
         fit(drawn, settings, uninterrupted)
 
 
+def test_a_run_that_is_older_than_a_setting_has_its_default(drawn, tmp_path):
+    run_folder.RunState(tmp_path, SETTINGS, drawn)
+    begun = json.loads((tmp_path / "run.json").read_text())
+    del begun["settings"]["blocks"], begun["settings"]["augmentation"]["closer"]
+    (tmp_path / "run.json").write_text(json.dumps(begun))
+    run_folder.RunState(tmp_path, SETTINGS, drawn)
+    closer = replace(SETTINGS, augmentation=replace(SETTINGS.augmentation, closer=0.17))
+    with pytest.raises(BadDataError, match=r"begun with settings\.augmentation\.closer = 0\.1, not 0\.17"):
+        run_folder.RunState(tmp_path, closer, drawn)
+
+
 def test_other_data_in_the_same_folder_is_refused(drawn, uninterrupted):
     fewer = replace(drawn, train=drawn.train.where(drawn.train.rows < 60))
     with pytest.raises(BadDataError, match=r"begun with images\.train = 70, not 60"):
