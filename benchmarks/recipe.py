@@ -30,13 +30,18 @@ SLOW = """\
 {epochs} epochs are too few for what is slow: averaged weights lag 500 steps behind, and mixed, blurred and noisy
 faces take longer to learn from. Blur and noise are kept for robustness to them, whatever they cost on clean faces."""
 
+UNSHOWN = """\
+So nothing here shows that label smoothing, averaging or mixup give anything: they are kept on the word of the papers
+that bring them (`--changes` leaves them out of the whole, one by one)."""
+
 CHANGED = """\
 The whole recipe for {epochs} epochs, and the same with one thing changed; one seed, so that a point either way may be
 chance."""
 
 WHOLE = """\
-`faces-v1-48` and `teacher-v1-48` differ in their first weights alone, VGGFace2's and ImageNet's. The teachers are no
-larger than their student; larger ones wait for a GPU (`teacher-v1-96`, `teacher-v2-96`). A small model at a quarter
+`faces-v1-48` and `teacher-v1-48` differ in their first weights alone, VGGFace2's and ImageNet's. The first two
+teachers are no larger than their student; larger ones wait for a GPU (`teacher-v1-96`, `teacher-v2-96`). The VGG, from
+nothing, is as good as they are from ImageNet's weights, and has taught nobody yet. A small model at a quarter
 of the width came nowhere near the full one, cut out of it or not; at half the width and without the last two blocks,
 which hold half of the weights and an eighth of the sums, it did. MobileNetV2 at 0.35 was not tried: there were no
 ImageNet weights of it. Where all Training rows were trained on, copies of PublicTest's images were among them and
@@ -164,7 +169,9 @@ def as_markdown(rows: Rows, start: Settings, command: str, *, changed: Rows, lon
         lines.append(f"| {'+ ' if before is not None else ''}{name} | {mean:.2%} | {gain} | {each} |")
         before = mean
     lines += ["", SLOW.format(epochs=start.epochs)]
-    if changed:
+    if not changed:
+        lines += [UNSHOWN]
+    else:
         lines += ["", "## One thing changed", "", CHANGED.format(epochs=longer), ""]
         lines += ["| what | PublicTest | difference |", "| --- | --- | --- |"]
         whole = statistics.mean(changed[0][1])
