@@ -21,7 +21,7 @@ from typing import Any
 
 from trainer import keras_file, training
 from trainer.augmentation import NO_VIEW, Recipe
-from trainer.backbones import SCRATCH, V1_BLOCKS, find_weights
+from trainer.backbones import SCRATCH, TRAINED, V1_BLOCKS, find_weights
 from trainer.datasets import Dataset, clean, load_dataset
 from trainer.presets import PRESETS, TEACHER, VIEWS, Preset
 from trainer.training import Settings
@@ -87,12 +87,11 @@ def describe(folder: Path) -> tuple[str, ...]:
     card = keras_file.read_card(folder / "model.keras")
     told, settings = card["provenance"], _whole(card["provenance"]["settings"])
     augmentation = settings["augmentation"]
-    start = settings["weights"].removesuffix(".h5")
     pieces = [
         f"{told['architecture']} {settings['width']:g}"
         + (f" to block {settings['blocks']}" if settings["blocks"] < V1_BLOCKS else "")
         + (" with its last stride 1" if settings["last_stride"] == 1 else ""),
-        {SCRATCH: "from nothing", "model.keras": "cut out of its teacher"}.get(start, f"from {start}"),
+        _start(settings),
         "" if told["left_out_of_training"] else "all Training rows",
         "blurred and noisy faces" if augmentation["blur"] else "",
         f"mixup {augmentation['mixup']:g}" if augmentation["mixup"] else "",
@@ -111,6 +110,14 @@ def describe(folder: Path) -> tuple[str, ...]:
         f"{sum(epoch['seconds'] for epoch in history) / 60:.0f}",
         f"{card['selected']['validation_accuracy']:.2%}",
     )
+
+
+def _start(settings: dict[str, Any]) -> str:
+    weights: str = settings["weights"]
+    if weights == SCRATCH:
+        return "from nothing"
+    cut = weights.endswith(TRAINED) and settings["width"] < 1
+    return "cut out of its teacher" if cut else f"from {weights.removesuffix('.h5')}"
 
 
 def _whole(settings: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +142,7 @@ def _asked(preset: Preset) -> dict[str, Any]:
 def _essence(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without names of files, the seed, and the patience, which ended none of these trainings."""
     start = settings["weights"]
-    kind = start if start == SCRATCH else TEACHER if start in (TEACHER, "model.keras") else "ImageNet's or a file's"
+    kind = start if start == SCRATCH else TEACHER if start.endswith((TEACHER, *TRAINED)) else "ImageNet's or a file's"
     plain = {key: bool(settings[key]) for key in ("teachers", "votes")}
     return settings | plain | {"weights": kind, "seed": 0, "patience": 0}
 

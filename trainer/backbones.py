@@ -14,8 +14,6 @@ import keras
 import numpy as np
 
 from edge.errors import BadDataError, InputNotFoundError, UnavailableError, UsageError
-from trainer.keras_file import load_network
-from trainer.slimming import slim
 from trainer.vgg import STEM, build_vgg
 
 V1_BLOCKS = 13
@@ -37,6 +35,8 @@ _CAFFE_MEAN = np.array([103.939, 116.779, 123.68])
 """ImageNet's blue, green and red, as `keras.applications.imagenet_utils.preprocess_input` has them."""
 IMAGENET = "imagenet"
 SCRATCH = "none"
+TRAINED = (".keras", ".tflite")
+"""How files of networks of ours end; all else are `no_top` weights."""
 _FILES = {
     "mobilenet_v1": ("mobilenet_{tidy}_224_tf_no_top.h5", "mobilenet_v1_{width}_224_imagenet_no_top.h5"),
     "mobilenet_v2": (
@@ -70,8 +70,7 @@ def build_network(
         dropout: share of pooled features dropped in training.
         stem_stride: stride of the first convolution; 1 for faces of 48 px.
         last_stride: stride of the last convolution that has one; 1 leaves a map of twice the side. Not of a VGG.
-        weights: path of a `no_top` file, `imagenet` for Keras's own download, `none` for random weights; or a wider
-            network of ours that is trained, a `.keras` file, of which the most important channels are taken.
+        weights: path of a `no_top` file, `imagenet` for Keras's own download, `none` for random weights.
         weights_scaling: how the pretrained network wanted its pixels, in Keras's terms: `tf` for -1..1, `caffe` for
             blue, green, red minus ImageNet's mean. A `caffe` stem is rescaled to fit.
         blocks: of MobileNetV1, how many are kept; V2 is always whole.
@@ -81,12 +80,10 @@ def build_network(
         marked by the name `backbone` of the nested model.
 
     Raises:
-        UsageError: there are no ImageNet weights of that width, or it cannot be cut out of the wider network.
+        UsageError: there are no ImageNet weights of that width.
         InputNotFoundError, BadDataError: the weights file is not there or does not fit.
         UnavailableError: the weights cannot be downloaded from here.
     """
-    wide = weights if weights.endswith(".keras") else ""
-    weights = SCRATCH if wide else weights
     _refuse_unpublished(backbone, weights)
     pretrained = _pretrained(backbone, width, weights)
     body = _grey_copy(backbone, pretrained, size, stem_stride, last_stride)
@@ -99,10 +96,7 @@ def build_network(
     features = keras.layers.GlobalAveragePooling2D(name="pool")(body.output)
     features = keras.layers.Dropout(dropout, seed=0, name="dropout")(features)
     logits = keras.layers.Dense(labels, name="logits")(features)
-    network = keras.Model(body.input, logits, name=f"{backbone}_{width:g}_{size}")
-    if wide:
-        slim(load_network(Path(wide))[0], network)
-    return network
+    return keras.Model(body.input, logits, name=f"{backbone}_{width:g}_{size}")
 
 
 def find_weights(place: str, backbone: str, width: float) -> str:
@@ -132,7 +126,7 @@ def set_backbone_trainable(network: keras.Model, trainable: bool) -> None:
 
 
 def _refuse_unpublished(backbone: str, weights: str) -> None:
-    if backbone not in _FILES and weights != SCRATCH and not weights.endswith(".keras"):
+    if backbone not in _FILES and weights != SCRATCH and not weights.endswith(TRAINED):
         raise UsageError(
             f"--weights {weights}: nobody publishes any for {backbone}; start from nothing with --weights none"
         )

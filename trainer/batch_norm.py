@@ -32,7 +32,8 @@ def reestimate(network: keras.Model, images: NDArray[np.uint8], *, batch: int = 
     count = max(1, len(images) // batch)
     sums: list[list[Any]] = [[0.0, 0.0] for _ in norms]
     before = [(norm.momentum, norm.trainable) for norm in norms]
-    masks = [layer.seed_generator.state for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
+    dropouts = [layer for layer in network.layers if isinstance(layer, keras.layers.Dropout) and layer.rate > 0]
+    masks = [layer.seed_generator.state for layer in dropouts]
     drawn = [keras.ops.convert_to_numpy(state) for state in masks]
     for norm in norms:
         # No memory, so that each batch leaves its own statistics; a frozen norm would not look at the batch at all.

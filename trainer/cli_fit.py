@@ -43,10 +43,10 @@ def add_fit(commands: Any) -> None:
         help="vgg is a teacher, too large for a Pi and always from --weights none (default: %(default)s)",
     )  # fmt: skip
     net.add_argument(
-        "--weights", default="imagenet", metavar="PLACE",
+        "--weights", type=_weights_place, default="imagenet", metavar="PLACE",
         help="no_top weights: a file, a folder with such files, 'imagenet' to download them, 'none' for random ones; "
-        "a wider network of ours, a .keras file, or 'teacher' for the first teacher: its most important channels "
-        "(default: %(default)s)",
+        "'shipped' for the model that comes with Mien, to go on from; a .keras or .tflite of your own, or 'teacher' "
+        "for the first teacher: where it is wider, its most important channels (default: %(default)s)",
     )  # fmt: skip
     net.add_argument(
         "--weights-scaling", choices=["tf", "caffe"], default="tf",
@@ -128,7 +128,8 @@ def add_fit(commands: Any) -> None:
     lessons = fit.add_argument_group("lessons beside the labels")
     lessons.add_argument(
         "--teacher", type=Path, action="append", dest="teachers", metavar="FILE", default=[],
-        help="a trained .keras that teaches this one; again for more of them (default: the preset's, trained first)",
+        help="a trained .keras or .tflite that teaches this one; again for more of them (default: the preset's, "
+        "trained first)",
     )  # fmt: skip
     lessons.add_argument(
         "--distillation", type=number(0, 100), default=1.0,
@@ -152,6 +153,14 @@ def add_fit(commands: Any) -> None:
     )  # fmt: skip
     add_drop(data)
     data.add_argument("--no-cache", action="store_true", help=NO_CACHE_HELP)
+
+
+def _weights_place(text: str) -> str:
+    if text != "shipped":
+        return text
+    from edge.modelfile import SHIPPED
+
+    return str(SHIPPED)
 
 
 def with_preset(args: argparse.Namespace, parser: Parser, argv: Sequence[str]) -> argparse.Namespace:

@@ -15,9 +15,9 @@ import keras
 from keras import ops
 
 from edge.errors import BadDataError
-from trainer import keras_file
 from trainer.folding import fast_dtype, fold
 from trainer.fused_norm import fuse
+from trainer.trained import open_trained
 from trainer.votes import VOTED
 
 
@@ -53,7 +53,7 @@ def open_panel(paths: Sequence[str], labels: tuple[str, ...]) -> Panel:
     """
     networks = []
     for path in paths:
-        network, card = keras_file.load_network(Path(path))
+        network, card = open_trained(Path(path))
         known = tuple(card.get("labels", labels))
         if known != labels or network.output_shape[-1] != len(labels):
             raise BadDataError(

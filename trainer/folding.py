@@ -29,7 +29,7 @@ def fold(network: keras.Model, dtype: str = "float32") -> keras.Model:
     """
     if isinstance(network, keras.Sequential):  # which Keras clones in another way
         network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
-    folded = _norms_behind_convolutions(network)
+    folded = norms_behind_convolutions(network)
     gone = {norm.name for norm in folded.values()}
 
     def lighter(layer: Any) -> Any:
@@ -65,7 +65,7 @@ def fast_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
 
-def _norms_behind_convolutions(network: keras.Model) -> dict[str, Any]:
+def norms_behind_convolutions(network: keras.Model) -> dict[str, Any]:
     """By the names of convolutions: the batch norms that take their sums, where nobody else takes them.
 
     Both are called once. A layer's `input` and `output` are those of its first call alone, and after loading maybe of

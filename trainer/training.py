@@ -19,10 +19,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import keras_file
+from trainer import keras_file, trained
 from trainer.augmentation import Augment, Degrade, Recipe
 from trainer.averaging import AveragedWeights
-from trainer.backbones import V1_BLOCKS, build_network, set_backbone_trainable
+from trainer.backbones import SCRATCH, TRAINED, V1_BLOCKS, build_network, set_backbone_trainable
 from trainer.batch_norm import reestimate, restate
 from trainer.batches import FaceBatches, FaceTable, batch_inputs
 from trainer.callbacks import Checkpoint, KeepBest, StopAtNaN
@@ -100,13 +100,14 @@ def fit(
         dropout=settings.dropout,
         stem_stride=settings.stem_stride,
         last_stride=settings.last_stride,
-        weights=settings.weights,
+        weights=SCRATCH if settings.weights.endswith(TRAINED) else settings.weights,
         weights_scaling=settings.weights_scaling,
     )
-    if settings.weights_scaling == "caffe":
-        restate(network, dataset.train.images[:2000])
-    if settings.weights.endswith(".keras"):  # where channels were left out, other sums come in
-        reestimate(network, dataset.train.images[:2000])
+    some = dataset.train.images[:2000]
+    if settings.weights.endswith(TRAINED):
+        trained.start_from(Path(settings.weights), network, some, dataset.labels)
+    elif settings.weights_scaling == "caffe":
+        restate(network, some)
     fuse(network)
     panel = open_panel(settings.teachers, dataset.labels) if settings.teachers else None
     votes = _votes(dataset, settings)
@@ -325,15 +326,15 @@ def _card(dataset: Dataset, settings: Settings, network: keras.Model, source: st
 
 def _pretraining(weights: Path) -> str:
     """Where a network's first weights come from, and where those came from."""
-    if weights.suffix != ".keras":
+    if weights.suffix not in TRAINED:
         return weights.name
-    before = keras_file.read_card(weights).get("provenance", {}).get("pretraining", "not told")
+    before = trained.read_card(weights).get("provenance", {}).get("pretraining", "not told")
     return f"{weights.resolve().parent.name}/{weights.name}, from {before}"
 
 
 def _teacher(path: Path) -> dict[str, Any]:
     """Where a teacher comes from: a network's rights and leaks are its teachers' too."""
-    card = keras_file.read_card(path)
+    card = trained.read_card(path)
     told = card.get("provenance", {})
     return {
         key: told.get(key, "not told") for key in ("architecture", "pretraining", "dataset", "command", "commit")

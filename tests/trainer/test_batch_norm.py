@@ -27,6 +27,13 @@ def faces():
     return np.random.default_rng(6).integers(0, 256, (64, 32, 32), np.uint8)
 
 
+def test_a_network_that_drops_nothing_has_no_masks_to_put_back(faces):
+    plain = small_network()
+    network = keras.Model(plain.input, keras.layers.Dropout(0.0)(plain.output))
+    reestimate(network, faces)
+    assert np.asarray(network.get_layer("norm").moving_mean).any()
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_mean_and_variance_become_those_of_the_faces(faces, frozen):
     network = small_network()

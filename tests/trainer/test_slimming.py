@@ -7,15 +7,14 @@ import keras
 
 from edge.errors import UsageError
 from trainer.backbones import build_network
-from trainer.keras_file import save_network
 from trainer.slimming import slim
 
 pytestmark = pytest.mark.trainer
 
 
-def network(width, backbone="mobilenet_v1", weights="none", labels=7, blocks=13):
+def network(width, backbone="mobilenet_v1", labels=7, blocks=13):
     return build_network(
-        backbone, labels=labels, size=32, width=width, dropout=0.0, stem_stride=1, weights=weights, blocks=blocks
+        backbone, labels=labels, size=32, width=width, dropout=0.0, stem_stride=1, weights="none", blocks=blocks
     )
 
 
@@ -84,14 +83,6 @@ def test_other_labels_begin_anew(wide):
     before = narrow.get_layer("logits").get_weights()[0]
     slim(wide, narrow)
     np.testing.assert_array_equal(narrow.get_layer("logits").get_weights()[0], before)
-
-
-def test_a_training_can_start_from_a_wider_networks_file(wide, tmp_path):
-    save_network(wide, {}, tmp_path / "wide.keras")
-    started, expected = network(0.25, weights=str(tmp_path / "wide.keras")), network(0.25)
-    slim(wide, expected)
-    for one, other in zip(started.get_weights(), expected.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("other", [network(0.25), network(0.35, "mobilenet_v2")], ids=["narrower", "another kind"])
