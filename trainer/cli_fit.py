@@ -19,6 +19,9 @@ from trainer.presets import TEACHER, VIEWS, Preset, find_preset, list_presets
 if TYPE_CHECKING:
     from trainer.datasets import Dataset
 
+SHIPPED, SMALL = "shipped", "small"
+"""The models that come with Mien, as `--weights` and `--teacher`."""
+
 _NOT_THE_RUN = {"data", "command", "out", "no_cache", "debug", "preset", "preset_parser"}
 """What a command is given that does not change what comes out."""
 
@@ -40,13 +43,13 @@ def add_fit(commands: Any) -> None:
     net = fit.add_argument_group("network")
     net.add_argument(
         "--backbone", choices=["mobilenet_v1", "mobilenet_v2", "vgg"], default="mobilenet_v1",
-        help="vgg is a teacher, too large for a Pi and always from --weights none (default: %(default)s)",
+        help="vgg is a teacher, too large for a Pi; nobody publishes weights of it (default: %(default)s)",
     )  # fmt: skip
     net.add_argument(
-        "--weights", type=_weights_place, default="imagenet", metavar="PLACE",
+        "--weights", type=_place, default="imagenet", metavar="PLACE",
         help="no_top weights: a file, a folder with such files, 'imagenet' to download them, 'none' for random ones; "
-        "'shipped' for the model that comes with Mien, to go on from; a .keras or .tflite of your own, or 'teacher' "
-        "for the first teacher: where it is wider, its most important channels (default: %(default)s)",
+        "'shipped' or 'small' for a model that comes with Mien, to go on from; a .keras or .tflite of your own, or "
+        "'teacher' for the first teacher: where it is wider, its most important channels (default: %(default)s)",
     )  # fmt: skip
     net.add_argument(
         "--weights-scaling", choices=["tf", "caffe"], default="tf",
@@ -127,9 +130,9 @@ def add_fit(commands: Any) -> None:
     how.add_argument("--seed", type=whole(0, 2**31 - 1), default=1, help="(default: %(default)s)")
     lessons = fit.add_argument_group("lessons beside the labels")
     lessons.add_argument(
-        "--teacher", type=Path, action="append", dest="teachers", metavar="FILE", default=[],
-        help="a trained .keras or .tflite that teaches this one; again for more of them (default: the preset's, "
-        "trained first)",
+        "--teacher", type=lambda text: Path(_place(text)), action="append", dest="teachers", metavar="FILE", default=[],
+        help="a trained .keras or .tflite, or 'shipped', that teaches this one; again for more of them (default: the "
+        "preset's, trained first)",
     )  # fmt: skip
     lessons.add_argument(
         "--distillation", type=number(0, 100), default=1.0,
@@ -155,12 +158,18 @@ def add_fit(commands: Any) -> None:
     data.add_argument("--no-cache", action="store_true", help=NO_CACHE_HELP)
 
 
-def _weights_place(text: str) -> str:
-    if text != "shipped":
+def _place(text: str) -> str:
+    """A path; `shipped` and `small` are the models that come with Mien, unless there is such a file here."""
+    if text not in (SHIPPED, SMALL) or Path(text).exists():
         return text
-    from edge.modelfile import SHIPPED
+    from edge import modelfile
 
-    return str(SHIPPED)
+    return str(modelfile.SHIPPED if text == SHIPPED else modelfile.SMALL)
+
+
+def _told(place: str) -> str:
+    """The word for one of Mien's own models; empty for any other place."""
+    return next((word for word in (SHIPPED, SMALL) if place == _place(word) != word), "")
 
 
 def with_preset(args: argparse.Namespace, parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
@@ -309,15 +318,20 @@ def _run_name(args: argparse.Namespace) -> str:
 
 def _repeatable(args: argparse.Namespace) -> str:
     """The command that repeats this run, with file names instead of this machine's paths."""
+    from trainer.trained import name_of
+
     words = ["mien-train", "fit", args.data.name] + (["--preset", args.preset] if args.preset else [])
     for key, value in vars(args).items():
         if key in _NOT_THE_RUN or value == args.preset_parser.get_default(key):
             continue
         if key == "teachers":
-            words += [word for path in value for word in ("--teacher", f"{path.resolve().parent.name}/{path.name}")]
+            words += [word for path in value for word in ("--teacher", _told(str(path)) or name_of(path))]
             continue
         option = "--" + key.replace("_", "-")
-        value = Path(value).name if key in {"weights", "votes"} else ",".join(value) if key == "drop" else value
+        if key in {"weights", "votes"}:
+            value = _told(value) or Path(value).name
+        elif key == "drop":
+            value = ",".join(value)
         words += [option] if value is True else [option, str(value)]
     return shlex.join(words)
 

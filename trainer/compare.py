@@ -34,6 +34,7 @@ from trainer.fused_norm import fuse
 from trainer.output_file import write_whole
 from trainer.readers import Progress
 from trainer.run_folder import lacking_room
+from trainer.trained import name_of
 from trainer.training import current_commit, jit_choice
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
@@ -220,9 +221,7 @@ def evaluate_model(path: Path, dataset: Dataset) -> tuple[dict[str, Any], model_
     classifier = open_classifier(path, dataset.labels, dataset.test.images.shape[1])
     logits = classifier.logits(dataset.test.images, None)
     result = evaluate(logits, dataset.test.labels, dataset.labels, copied=dataset.test_copied)
-    name = (
-        f"{path.resolve().parent.name}/{path.name}" if path.stem == "model" else path.name
-    )  # as mien-train fit calls all its own
+    name = name_of(path)
     row = {
         "model": name,
         "protocol": model_log.protocol(classifier.card),

@@ -7,6 +7,7 @@ read them, as in Liu et al., "Learning Efficient Convolutional Networks through 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,29 +17,36 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 
 
-def slim(wide: keras.Model, narrow: keras.Model) -> None:
+def slim(wide: keras.Model, narrow: keras.Model, outputs: Sequence[int | None] | None = None) -> None:
     """Give a narrow MobileNetV1 the most important channels of a wide one.
 
     Args:
         wide: trained; the same layers by name and order, with at least as many channels in each, and maybe more blocks.
-        narrow: gets its weights, but for logits of another number of labels or behind another block.
+        narrow: gets its weights, but for logits behind another block.
+        outputs: for each of its logits which of the wide one's is the same label's; None where that has none. By
+            default all of them in their order, where there are as many.
 
     Raises:
-        UsageError: they are not two MobileNetV1 of which one is narrower.
+        UsageError: they are neither the same network nor two MobileNetV1 of which one is narrower.
     """
     layers = [layer for layer in narrow.layers if layer.weights]
     order = [layer for layer in wide.layers if layer.weights]
     known = {layer.name: layer.get_weights() for layer in order}
+    # What a residual connection adds up would be channels that were chosen apart.
+    uncut = any(isinstance(layer, keras.layers.Add) for layer in narrow.layers)
     for layer in layers:
-        if layer.name != "logits" and not _is_wider(known.get(layer.name, []), layer.get_weights()):
+        if layer.name != "logits" and not _is_wider(known.get(layer.name, []), layer.get_weights(), same=uncut):
             raise UsageError(
                 f"--weights: no {narrow.name} can be cut out of {wide.name} ({layer.name} does not fit); "
-                "name a wider MobileNetV1 of the same stem"
+                "name the same network, or a wider MobileNetV1 of the same stem"
             )
     read = np.arange(layers[0].weights[0].shape[2])
-    as_deep = len(layers) == len(order)
+    as_deep = len(layers) == len(order) and "logits" in known
+    if outputs is None:
+        labels = narrow.output_shape[-1]
+        outputs = range(labels) if labels == wide.output_shape[-1] else [None] * labels
     for number, layer in enumerate(layers):
-        values = known[layer.name]
+        values = known.get(layer.name, [])
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([value[read] for value in values])
         elif isinstance(layer, keras.layers.DepthwiseConv2D):
@@ -48,12 +56,19 @@ def slim(wide: keras.Model, narrow: keras.Model) -> None:
             chosen = np.sort(np.argsort(-_importance(order[number + 1 :], known), kind="stable")[:count])
             layer.set_weights([values[0][:, :, read][..., chosen]])
             read = chosen
-        elif as_deep and values[0].shape[-1] == layer.weights[0].shape[-1]:
-            layer.set_weights([values[0][read], *values[1:]])
+        elif as_deep:
+            kernel, bias = layer.get_weights()
+            for number, same in enumerate(outputs):
+                if same is not None:
+                    kernel[:, number], bias[number] = values[0][read, same], values[1][same]
+            layer.set_weights([kernel, bias])
 
 
-def _is_wider(one: list[NDArray[np.float32]], other: list[NDArray[np.float32]]) -> bool:
+def _is_wider(one: list[NDArray[np.float32]], other: list[NDArray[np.float32]], *, same: bool) -> bool:
+    """Whether one layer's weights hold another's, or with `same` are as many."""
     shapes = [(a.shape, b.shape) for a, b in zip(one, other, strict=False)]
+    if same:
+        return len(one) == len(other) and all(a == b for a, b in shapes)
     fits = all(len(a) == len(b) and all(x >= y for x, y in zip(a, b, strict=True)) for a, b in shapes)
     return len(one) == len(other) and fits
 

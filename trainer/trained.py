@@ -18,15 +18,17 @@ from edge.crop import crop_face
 from edge.errors import BadDataError
 from edge.frame import Box
 from edge.interpreter import make_interpreter
+from edge.modelcard import ModelCard
 from edge.modelfile import read_model_file
 from trainer import keras_file
-from trainer.backbones import BACKBONES, V1_BLOCKS, build_network
+from trainer.backbones import BACKBONES, SCRATCH, V1_BLOCKS, build_network
 from trainer.batch_norm import reestimate, restate
 from trainer.folding import norms_behind_convolutions
 from trainer.slimming import slim
 
 _SHAPE = ("width", "blocks", "stem_stride", "last_stride")
 """What of a training's settings makes its network's shape, beside the backbone."""
+_LEAST = {"width": 0.1}
 _LARGEST = {"width": 2.0, "blocks": V1_BLOCKS, "stem_stride": 2, "last_stride": 2}
 _WEIGHTY = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 _OPERATORS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
@@ -47,6 +49,11 @@ def open_trained(path: Path) -> tuple[keras.Model, dict[str, Any]]:
     return _rebuild(path) if path.suffix == ".tflite" else keras_file.load_network(path)
 
 
+def name_of(path: Path) -> str:
+    """What a network's file is called: `mien-train fit` calls all of its own alike, so with the run's folder."""
+    return f"{path.resolve().parent.name}/{path.name}" if path.stem == "model" else path.name
+
+
 def read_card(path: Path) -> dict[str, Any]:
     """The card alone, as a `.keras` file has it."""
     return _card(path, read_model_file(path).card) if path.suffix == ".tflite" else keras_file.read_card(path)
@@ -59,7 +66,8 @@ def start_from(path: Path, network: keras.Model, faces: NDArray[np.uint8], label
         path: a `.keras` or `.tflite` file.
         network: gets the weights.
         faces: `uint8[n, size, size]` to set batch norms by; one or two thousand are enough.
-        labels: in the order of the network's outputs. Those that the file does not know begin anew.
+        labels: in the order of the network's outputs. Those that the file does not know begin anew, and so do all
+            behind another block.
 
     Raises:
         UsageError: the network is neither the same nor a narrower one.
@@ -68,23 +76,9 @@ def start_from(path: Path, network: keras.Model, faces: NDArray[np.uint8], label
     wide, card = open_trained(path)
     if path.suffix == ".tflite":
         restate(wide, _resized(faces, wide.input_shape[1]))
-    old, head = wide.get_layer("logits").get_weights(), network.get_layer("logits")
-    new = head.get_weights()
-    slim(wide, network)
-    known = list(card.get("labels", labels))
-    if known != list(labels):
-        same_features = len(wide.layers) == len(network.layers) and len(old[0]) == len(new[0])
-        head.set_weights(_known_outputs(old, known, new, labels) if same_features else new)
+    known = card.get("labels")
+    slim(wide, network, known and [known.index(label) if label in known else None for label in labels])
     reestimate(network, faces)  # where channels were left out, other sums come in
-
-
-def _known_outputs(old: list[Array], known: Sequence[str], new: list[Array], labels: Sequence[str]) -> list[Array]:
-    """A new head's kernel and bias with what the old one knows of the same labels."""
-    for number, label in enumerate(labels):
-        if label in known:
-            for values, before in zip(new, old, strict=True):
-                values[..., number] = before[..., known.index(label)]
-    return new
 
 
 def _resized(faces: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -93,16 +87,16 @@ def _resized(faces: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.stack([crop_face(face, Box(0, 0, *face.shape[::-1]), size) for face in faces])
 
 
-def _card(path: Path, card: Any) -> dict[str, Any]:
+def _card(path: Path, card: ModelCard | None) -> dict[str, Any]:
     if card is None:
         raise BadDataError(
             f"{path}: does not tell what network it is; name a model that mien-export wrote, or a .keras file"
         )
-    content = card.content
-    provenance = dict(content.get("provenance", {}))
+    told = card.content.get("provenance")
+    provenance = dict(told) if isinstance(told, dict) else {}
     return {
         "labels": list(card.labels),
-        "input": content.get("input", {}),
+        "input": card.content.get("input", {}),
         "selected": provenance.pop("selected", {}),
         "provenance": provenance,
     }
@@ -111,33 +105,42 @@ def _card(path: Path, card: Any) -> dict[str, Any]:
 def _rebuild(path: Path) -> tuple[keras.Model, dict[str, Any]]:
     file = read_model_file(path)
     card = _card(path, file.card)
-    told = card["provenance"]
-    backbone, shape = told.get("architecture"), _shape(told.get("settings", {}))
-    if backbone not in BACKBONES or shape is None:
+    backbone, shape = card["provenance"].get("architecture"), _shape(card["provenance"].get("settings"))
+    if backbone not in list(BACKBONES) or shape is None or card["input"].get("scaling") != "x/127.5-1":
         raise BadDataError(f"{path}: its card does not tell its network's shape; name the .keras file it was made of")
-    network = build_network(
-        backbone, labels=len(card["labels"]), size=card["input"]["size"], dropout=0.0, weights="none", **shape
-    )
+    try:
+        network = build_network(
+            backbone, labels=len(card["labels"]), size=card["input"]["size"], dropout=0.0, weights=SCRATCH, **shape
+        )
+        _fill(network, _read_weights(file.flatbuffer))
+    except (ValueError, KeyError) as error:  # what Keras and the interpreter say of what they do not take
+        raise BadDataError(
+            f"{path}: its network is not the {backbone} that its card tells of ({' '.join(str(error).split())[:200]}); "
+            "export it again"
+        ) from error
+    return network, card
+
+
+def _fill(network: keras.Model, weights: list[tuple[Array, Array]]) -> None:
+    """Set kernels, and biases where batch norms stand behind them."""
     layers = [layer for layer in network.layers if isinstance(layer, _WEIGHTY)]
-    found = _read_weights(file.flatbuffer)
     norms = norms_behind_convolutions(network)
-    if [layer.weights[0].shape for layer in layers] != [kernel.shape for kernel, _ in found]:
-        raise BadDataError(f"{path}: its network is not the {backbone} that its card tells of; export it again")
-    for layer, (kernel, bias) in zip(layers, found, strict=True):
+    for layer, (kernel, bias) in zip(layers, weights, strict=True):
         if layer.use_bias:
             layer.set_weights([kernel, bias])
         else:
             layer.set_weights([kernel])
             norm = norms[layer.name]
             norm.set_weights([np.ones_like(bias), bias, np.zeros_like(bias), np.full_like(bias, 1 - norm.epsilon)])
-    return network, card
 
 
-def _shape(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def _shape(settings: Any) -> dict[str, Any] | None:
     """What `build_network` is to be told; None where the card does not tell or asks for something outlandish."""
+    if not isinstance(settings, dict):
+        return None
     shape = {key: settings[key] for key in _SHAPE if key in settings}
     plain = all(
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST[key]
+        type(value) in ((int, float) if key == "width" else (int,)) and _LEAST.get(key, 1) <= value <= _LARGEST[key]
         for key, value in shape.items()
     )
     return shape if plain and {"width", "stem_stride"} <= shape.keys() else None

@@ -34,6 +34,9 @@ from trainer.fused_norm import fuse
 from trainer.run_folder import RunState
 from trainer.votes import read_votes, votes_of
 
+LONGEST_LAG = 0.6
+"""Of averaged weights, as a share of a training's steps."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -103,7 +106,7 @@ def fit(
         weights=SCRATCH if settings.weights.endswith(TRAINED) else settings.weights,
         weights_scaling=settings.weights_scaling,
     )
-    some = dataset.train.images[:2000]
+    some = dataset.train.images[:: max(1, len(dataset.train) // 2000)]  # folders come one label after the other
     if settings.weights.endswith(TRAINED):
         trained.start_from(Path(settings.weights), network, some, dataset.labels)
     elif settings.weights_scaling == "caffe":
@@ -222,9 +225,12 @@ def _use_all_devices() -> int:
 
 def _compile(model: keras.Model, network: keras.Model, settings: Settings, phase: str, steps: int) -> None:
     set_backbone_trainable(network, phase == "all")
+    momentum = settings.ema
     if phase == "head":
         rate: Any = settings.head_learning_rate
     else:
+        # Few faces make few steps: an average that lags behind for longer than they last stays where it began.
+        momentum = min(momentum, 1 - 1 / max(1.0, LONGEST_LAG * steps * settings.epochs))
         warmup = min(settings.warmup_steps, steps * settings.epochs // 2)
         rate = keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=settings.learning_rate / 100,
@@ -237,7 +243,7 @@ def _compile(model: keras.Model, network: keras.Model, settings: Settings, phase
         learning_rate=rate,
         weight_decay=settings.weight_decay,
         use_ema=settings.ema > 0,
-        ema_momentum=settings.ema or 0.99,
+        ema_momentum=momentum if settings.ema else 0.99,
     )
     # Norms and biases are no place for decay: pulling them to zero only fights batch norm.
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
@@ -307,13 +313,14 @@ def _card(dataset: Dataset, settings: Settings, network: keras.Model, source: st
             "left_out_of_training": dataset.left_out,
             "architecture": settings.backbone,
             "pretraining": _pretraining(Path(settings.weights)),
+            "went_on_from": _teacher(Path(settings.weights)) if settings.weights.endswith(TRAINED) else {},
             "parameters": network.count_params(),
             "seed": settings.seed,
             "settings": asdict(settings)
             | {
                 "weights": Path(settings.weights).name,
                 "votes": Path(settings.votes).name,
-                "teachers": [Path(teacher).resolve().parent.name for teacher in settings.teachers],
+                "teachers": [_short(Path(teacher)) for teacher in settings.teachers],
             },
             "teachers": [_teacher(Path(teacher)) for teacher in settings.teachers],
             "teachers_count_in": fast_dtype() if settings.teachers else "",
@@ -329,18 +336,22 @@ def _pretraining(weights: Path) -> str:
     if weights.suffix not in TRAINED:
         return weights.name
     before = trained.read_card(weights).get("provenance", {}).get("pretraining", "not told")
-    return f"{weights.resolve().parent.name}/{weights.name}, from {before}"
+    return f"{trained.name_of(weights)}, from {before}"
+
+
+def _short(path: Path) -> str:
+    return trained.name_of(path).removesuffix("/model.keras")
 
 
 def _teacher(path: Path) -> dict[str, Any]:
-    """Where a teacher comes from: a network's rights and leaks are its teachers' too."""
+    """Where a teacher, or what a training went on from, comes from: a network's rights and leaks are theirs too."""
     card = trained.read_card(path)
     told = card.get("provenance", {})
     return {
         key: told.get(key, "not told") for key in ("architecture", "pretraining", "dataset", "command", "commit")
     } | {
         "validation_accuracy": card.get("selected", {}).get("validation_accuracy"),
-        "left_out_of_training": told.get("left_out_of_training", {}),
+        "left_out_of_training": told.get("left_out_of_training"),
     }
 
 

@@ -116,7 +116,7 @@ def test_a_training_goes_on_from_what_ships_is_taught_by_it_and_says_so(drawn, t
     )
     path = training.fit(drawn, settings, tmp_path, source="drawn.npz", command="mien-train fit", verbose=0)
     told = read_card(path)["provenance"]
-    assert told["pretraining"].startswith("models/mien-small.tflite, from ")
+    assert told["pretraining"].startswith("mien-small.tflite, from ")
     assert told["pretraining"].endswith("mobilenet_v1_1.0_224_imagenet_no_top.h5")
     assert told["teachers"][0]["architecture"] == "mobilenet_v1"
     assert told["teachers"][0]["validation_accuracy"] > 0.6
