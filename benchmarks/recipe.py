@@ -35,13 +35,13 @@ So nothing here shows that label smoothing, averaging or mixup give anything: th
 that bring them (`--changes` leaves them out of the whole, one by one)."""
 
 CHANGED = """\
-The whole recipe for {epochs} epochs, and the same with one thing changed; one seed, so that a point either way may be
-chance."""
+All that the ladder adds, for {epochs} epochs, and the same with one thing changed; means of {seeds}, so that a point
+either way may be chance."""
 
 WHOLE = """\
 `faces-v1-48` and `teacher-v1-48` differ in their first weights alone, VGGFace2's and ImageNet's. The first two
 teachers are no larger than their student; larger ones wait for a GPU (`teacher-v1-96`, `teacher-v2-96`). The VGG, from
-nothing, is as good as they are from ImageNet's weights, and has taught nobody yet. A small model at a quarter
+nothing, is as good as they are from ImageNet's weights, and taught nobody in this table. A small model at a quarter
 of the width came nowhere near the full one, cut out of it or not; at half the width and without the last two blocks,
 which hold half of the weights and an eighth of the sums, it did. MobileNetV2 at 0.35 was not tried: there were no
 ImageNet weights of it. Where all Training rows were trained on, copies of PublicTest's images were among them and
@@ -85,7 +85,7 @@ def changes(whole: Settings) -> list[tuple[str, Settings]]:
 def describe(folder: Path) -> tuple[str, ...]:
     """A training in its folder: what it was, parameters, epochs, minutes, accuracy on PublicTest."""
     card = keras_file.read_card(folder / "model.keras")
-    told, settings = card["provenance"], _whole(card["provenance"]["settings"])
+    told, settings = card["provenance"], Settings.complete(card["provenance"]["settings"])
     augmentation = settings["augmentation"]
     pieces = [
         f"{told['architecture']} {settings['width']:g}"
@@ -95,6 +95,7 @@ def describe(folder: Path) -> tuple[str, ...]:
         "" if told["left_out_of_training"] else "all Training rows",
         "blurred and noisy faces" if augmentation["blur"] else "",
         f"mixup {augmentation['mixup']:g}" if augmentation["mixup"] else "",
+        f"views up to {augmentation['closer']:g} closer" if augmentation["closer"] > augmentation["scale"] else "",
         "FER+'s votes" if settings["votes"] else "",
         f"taught by {' and '.join(settings['teachers'])}" if settings["teachers"] else "",
         f"seed {settings['seed']}",
@@ -118,12 +119,6 @@ def _start(settings: dict[str, Any]) -> str:
         return "from nothing"
     cut = weights.endswith(TRAINED) and settings["width"] < 1
     return "cut out of its teacher" if cut else f"from {weights.removesuffix('.h5')}"
-
-
-def _whole(settings: dict[str, Any]) -> dict[str, Any]:
-    """A card's settings with those that were there only later, at what they were before."""
-    views = asdict(Recipe(blur=0.0, noise=0.0)) | settings["augmentation"]
-    return asdict(Settings()) | settings | {"augmentation": views}
 
 
 def preset_of(settings: dict[str, Any]) -> str:
@@ -179,7 +174,13 @@ def as_markdown(rows: Rows, start: Settings, command: str, *, changed: Rows, lon
     if not changed:
         lines += [UNSHOWN]
     else:
-        lines += ["", "## One thing changed", "", CHANGED.format(epochs=longer), ""]
+        lines += [
+            "",
+            "## One thing changed",
+            "",
+            CHANGED.format(epochs=longer, seeds=_count(len(changed[0][1]), "seed")),
+            "",
+        ]
         lines += ["| what | PublicTest | difference |", "| --- | --- | --- |"]
         whole = statistics.mean(changed[0][1])
         for name, scores in changed:
@@ -198,6 +199,10 @@ def as_markdown(rows: Rows, start: Settings, command: str, *, changed: Rows, lon
         lines += [f"| {' | '.join(describe(folder))} |" for folder in finished]
         lines += ["", WHOLE]
     return "\n".join(lines) + "\n"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{'one' if number == 1 else number} {what}{'' if number == 1 else 's'}"
 
 
 def _repeatable(args: argparse.Namespace) -> str:

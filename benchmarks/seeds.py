@@ -10,11 +10,9 @@ The commits that they were trained at may differ, and are printed.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +41,7 @@ def refuse_other_recipes(models: Sequence[tuple[Path, Mapping[str, Any]]]) -> No
 
 def _recipe(card: Mapping[str, Any]) -> dict[str, Any]:
     told = card.get("provenance", {})
-    usual = json.loads(json.dumps(asdict(Settings())))  # a card may be older than a setting
-    settings = usual | told.get("settings", {})
-    settings["augmentation"] = usual["augmentation"] | settings["augmentation"]
+    settings = Settings.complete(told.get("settings", {}))  # a card may be older than a setting
     known = {key: told.get(key) for key in ("dataset", "images", "architecture", "pretraining")}
     return known | settings | {"protocol": model_log.protocol(card), "seed": None}
 

@@ -29,6 +29,8 @@ _LAST_STRIDES = {
     "mobilenet_v2": ("block_13_pad", "block_13_depthwise"),
 }
 """The padding and the convolution that halve the map for the last time."""
+LAST_STRIDE_BLOCK = 12
+"""The block of MobileNetV1 that they stand in."""
 _IMAGENET_WIDTHS = {"mobilenet_v1": (0.25, 0.5, 0.75, 1.0), "mobilenet_v2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
 """The width multipliers that Keras has ImageNet weights for."""
 _CAFFE_MEAN = np.array([103.939, 116.779, 123.68])
@@ -106,6 +108,8 @@ def find_weights(place: str, backbone: str, width: float) -> str:
         UsageError: nobody publishes any.
         InputNotFoundError: the folder holds none.
     """
+    if place.endswith(TRAINED):
+        return place
     _refuse_unpublished(backbone, place)
     if place in (IMAGENET, SCRATCH) or not Path(place).is_dir():
         return place
@@ -126,7 +130,7 @@ def set_backbone_trainable(network: keras.Model, trainable: bool) -> None:
 
 
 def _refuse_unpublished(backbone: str, weights: str) -> None:
-    if backbone not in _FILES and weights != SCRATCH and not weights.endswith(TRAINED):
+    if backbone not in _FILES and weights != SCRATCH:
         raise UsageError(
             f"--weights {weights}: nobody publishes any for {backbone}; start from nothing with --weights none"
         )

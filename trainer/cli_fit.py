@@ -196,12 +196,23 @@ def _refuse_missing(args: argparse.Namespace) -> None:
         UsageError: votes are wanted and not named, or the weights cannot be what they are said to be.
         InputNotFoundError: a folder does not hold all weights.
     """
+    from trainer.backbones import LAST_STRIDE_BLOCK, TRAINED
+
     if _preset(args).votes and not args.votes:
         raise UsageError(
             f"--preset {args.preset} learns from FER+ too: name its fer2013new.csv with --votes, or --votes none"
         )
     if args.backbone != "mobilenet_v1" and args.blocks != args.preset_parser.get_default("blocks"):
         raise UsageError(f"--blocks {args.blocks}: only mobilenet_v1 can be cut; leave it out with {args.backbone}")
+    if args.last_stride == 1 and (args.backbone == "vgg" or args.blocks < LAST_STRIDE_BLOCK):
+        raise UsageError(
+            f"--last-stride 1: there is no such stride in {args.backbone}"
+            + (f" cut to --blocks {args.blocks}; keep {LAST_STRIDE_BLOCK} or more" if args.backbone != "vgg" else "")
+        )
+    if args.weights_scaling == "caffe" and args.weights.endswith(TRAINED):
+        raise UsageError(
+            f"--weights {args.weights}: a network of ours takes pixels as it did; leave --weights-scaling out"
+        )
     if args.weights_scaling == "caffe" and args.weights != "none" and not Path(args.weights).is_file():
         raise UsageError(
             f"--weights {args.weights}: ImageNet's weights are of --weights-scaling tf; name the file of those that "
@@ -288,16 +299,18 @@ def _chain(args: argparse.Namespace) -> list[argparse.Namespace]:
 
 def _teachers(args: argparse.Namespace) -> list[argparse.Namespace]:
     """The trainings that teach this one, beside it: the preset's, where no files are named."""
-    from trainer.backbones import SCRATCH
+    from trainer.backbones import SCRATCH, TRAINED
 
     teachers = []
     for name in () if args.teachers else _preset(args).teachers:
         parser = Parser("mien-train")
         add_fit(parser.add_subparsers())
         words = ["fit", str(args.data), "--preset", name]
-        given = args.weights != args.preset_parser.get_default("weights")
-        if given and find_preset(name).options.get("weights") not in (SCRATCH, TEACHER):
-            words += ["--weights", args.weights]
+        # A folder is for all of them; a file only for who would start from one; a network of ours only for this one.
+        file = find_preset(name).options.get("weights") not in (SCRATCH, TEACHER)
+        own = args.weights == TEACHER or args.weights.endswith(TRAINED)
+        if args.weights != args.preset_parser.get_default("weights") and not own:
+            words += ["--weights", args.weights] if file or Path(args.weights).is_dir() else []
         words += ["--votes", args.votes] if find_preset(name).votes else []
         words += ["--drop", ",".join(args.drop)] if args.drop else []
         words += [option for option in ("--keep-copies", "--no-cache") if getattr(args, option[2:].replace("-", "_"))]

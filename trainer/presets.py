@@ -76,7 +76,7 @@ PRESETS = {
         votes=True,
     ),
     "mien-v1-48-closer": Preset(
-        "mien-v1-48 taught once more, by itself alone, on views as close as Haar's boxes: an hour on two cores",
+        "mien-v1-48 taught once more, by itself alone (--teacher shipped), on views as close as Haar's boxes",
         {
             "weights": TEACHER,
             "head_epochs": 0,

@@ -47,9 +47,10 @@ class RunState:
             folder.mkdir(parents=True, exist_ok=True)
             run = folder / "run.json"
             if run.exists():
-                # A run may be older than a setting, whose default is what was done before there was one.
-                usual = json.loads(json.dumps({"settings": asdict(type(settings)())}))
-                self._refuse_other(run, _flatten(usual) | _flatten(_read_json(run, dict)), _flatten(asked))
+                begun = _read_json(run, dict)
+                told = begun.get("settings")  # of a run that may be older than a setting
+                begun["settings"] = type(settings).complete(told if isinstance(told, dict) else {})
+                self._refuse_other(run, _flatten(begun), _flatten(asked))
             else:
                 replace_text(run, json.dumps(asked, indent=2))
             if self._history_path.exists():

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,14 @@ class Settings:
     temperature: float = 2.0
     votes: str = ""
     votes_weight: float = 0.5
+
+    @classmethod
+    def complete(cls, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings as JSON tells them, with those that there were only later at what they were before."""
+        views = told.get("augmentation", {})
+        before = {"blur": 0.0, "noise": 0.0, "closer": views.get("scale", Recipe.scale)}
+        usual: dict[str, Any] = json.loads(json.dumps(asdict(cls())))
+        return usual | dict(told) | {"augmentation": usual["augmentation"] | before | views}
 
 
 def fit(

@@ -77,6 +77,6 @@ def test_the_page_holds_gains_and_whole_trainings(folder):
 def test_the_page_holds_what_each_change_of_the_whole_costs():
     changed = [("nothing", [0.7]), ("no mixup", [0.69])]
     page = as_markdown([("bare", [0.4])], Settings(), "python -m …", changed=changed, longer=10, finished=[])
-    assert "The whole recipe for 10 epochs" in page
+    assert "for 10 epochs, and the same with one thing changed; means of one seed" in page
     assert "| nothing | 70.00% |  |\n| no mixup | 69.00% | -1.00 |" in page
     assert "Whole trainings" not in page

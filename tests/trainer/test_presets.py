@@ -24,8 +24,9 @@ TINY = {"size": 32, "epochs": 1, "head_epochs": 0, "weights": "none", "batch": 3
 
 def small_network(backbone, *, labels, size, **_):
     face = keras.Input((size, size, 1))
-    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, strides=4)(face))
-    return keras.Model(face, keras.layers.Dense(labels, name="logits")(keras.layers.Flatten()(x)))
+    x = keras.layers.Conv2D(4, 3, strides=4, use_bias=False, name="conv")(face)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization(name="norm")(x))
+    return keras.Model(face, keras.layers.Dense(labels, name="logits")(x))
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +145,33 @@ def test_who_starts_from_nothing_does_so_whatever_file_its_student_starts_from(r
     weights.write_bytes(b"weights")
     assert main(["fit", str(drawn_npz), "--preset", "taught", "--votes", "none", "--weights", str(weights)]) == 0
     assert [settings(runs / name)["weights"][:6] for name in ("taught", "plain")] == ["sha256", "none"]
+
+
+@pytest.mark.parametrize("place", ["teacher", "shipped"])
+def test_a_network_of_ours_to_start_from_is_not_handed_on_to_the_teachers(runs, drawn_npz, monkeypatch, place):
+    monkeypatch.setattr(training.trained, "start_from", lambda *_: None)
+    assert main(["fit", str(drawn_npz), "--preset", "taught", "--votes", "none", "--weights", place]) == 0
+    assert settings(runs / "plain")["weights"] == "none"
+    told = read_card(runs / "taught" / "model.keras")["provenance"]
+    assert told["command"] == f"mien-train fit drawn.npz --preset taught --weights {place} --votes none"
+    assert told["went_on_from"]["command"].startswith("mien-train fit ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--backbone", "vgg", "--last-stride", "1"], "there is no such stride in vgg"),
+        (
+            ["--blocks", "11", "--last-stride", "1"],
+            "no such stride in mobilenet_v1 cut to --blocks 11; keep 12",
+        ),
+        (["--weights", "shipped", "--weights-scaling", "caffe"], "takes pixels as it did; leave --weights-scaling out"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(runs, drawn_npz, capsys, options, message):
+    assert main(["fit", str(drawn_npz), *options]) == 64
+    assert message in capsys.readouterr().err
+    assert not runs.exists()
 
 
 def test_a_network_that_cannot_be_cut_says_so(runs, drawn_npz, capsys):

@@ -85,6 +85,33 @@ def test_other_labels_begin_anew(wide):
     np.testing.assert_array_equal(narrow.get_layer("logits").get_weights()[0], before)
 
 
+def test_the_same_labels_in_another_order_answer_the_same(wide, faces):
+    same, narrow, ordered = network(0.5, labels=3), network(0.25, labels=3), network(0.25)
+    slim(wide, same, [6, None, 0])
+    np.testing.assert_allclose(same(faces)[:, ::2], np.asarray(wide(faces))[:, [6, 0]], atol=1e-5)
+    slim(wide, narrow, [6, None, 0])
+    slim(wide, ordered)
+    np.testing.assert_allclose(narrow(faces)[:, ::2], np.asarray(ordered(faces))[:, [6, 0]], atol=1e-5)
+
+
+def test_a_head_of_another_name_is_left_alone(wide, faces):
+    other = keras.Model(wide.input, keras.layers.Dense(7, name="head")(wide.get_layer("pool").output))
+    same = network(0.5)
+    before = same.get_layer("logits").get_weights()[0]
+    slim(other, same)
+    np.testing.assert_array_equal(same.get_layer("logits").get_weights()[0], before)
+    assert "conv1" in {layer.name for layer in same.layers}
+
+
+def test_what_adds_channels_up_is_copied_and_never_cut():
+    wide, same = network(0.5, "mobilenet_v2"), network(0.5, "mobilenet_v2")
+    slim(wide, same)
+    for one, other in zip(same.get_weights(), wide.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(UsageError, match="can be cut out of"):
+        slim(wide, network(0.35, "mobilenet_v2"))
+
+
 @pytest.mark.parametrize("other", [network(0.25), network(0.35, "mobilenet_v2")], ids=["narrower", "another kind"])
 def test_what_cannot_be_cut_out_is_refused(other):
     with pytest.raises(UsageError, match="can be cut out of"):

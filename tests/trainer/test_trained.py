@@ -19,7 +19,9 @@ from edge.model import open_model
 from edge.modelfile import SHIPPED, SMALL
 from trainer import training
 from trainer.backbones import build_network
+from trainer.batch_norm import reestimate
 from trainer.datasets import load_dataset
+from trainer.distillation import open_panel
 from trainer.keras_file import save_network
 from trainer.slimming import slim
 from trainer.trained import open_trained, read_card, start_from
@@ -122,24 +124,54 @@ def test_a_training_goes_on_from_what_ships_is_taught_by_it_and_says_so(drawn, t
     assert told["teachers"][0]["validation_accuracy"] > 0.6
 
 
+@pytest.mark.parametrize(
+    ("backbone", "width", "last_stride"), [("mobilenet_v2", 0.35, 2), ("mobilenet_v1", 0.25, 1), ("vgg", 0.25, 2)]
+)
+def test_networks_of_every_kind_come_back(tmp_path, faces, backbone, width, last_stride):
+    from export.conversion import convert
+    from trainer.datasets import Dataset, Split
+
+    made = build_network(
+        backbone, labels=7, size=48, width=width, dropout=0.0, stem_stride=1, last_stride=last_stride, weights="none"
+    )
+    reestimate(made, faces)
+    settings = {"width": width, "stem_stride": 1, "last_stride": last_stride}
+    card = {"labels": list(FER2013_LABELS), "provenance": {"architecture": backbone, "settings": settings}}
+    save_network(made, card, tmp_path / "model.keras")
+    split = Split(faces, np.arange(200) % 7, np.arange(200))
+    data = Dataset("drawn.npz", FER2013_LABELS, split, split, split, np.zeros(200, bool), {})
+    (tmp_path / "m.tflite").write_bytes(convert(tmp_path / "model.keras", data, calibration=64, command="convert"))
+    exact, opened = answers(made, faces), answers(open_trained(tmp_path / "m.tflite")[0], faces)
+    assert np.abs(opened - exact).mean() < 0.2 * exact.std()
+
+
+def test_a_teacher_with_other_labels_is_refused(tmp_path):
+    with pytest.raises(BadDataError, match="this teacher knows the labels angry"):
+        open_panel([str(SMALL)], ("happy", "sad"))
+
+
 def test_what_is_no_model_of_ours_is_refused(tmp_path):
     with pytest.raises(InputNotFoundError):
         open_trained(tmp_path / "none.tflite")
-    foreign = tmp_path / "foreign.tflite"
     content = SMALL.read_bytes()
-    foreign.write_bytes(content[: content.rindex(b"PK\x03\x04", 0, content.rindex(b"PK\x01\x02"))])
-    with pytest.raises(BadDataError):
-        open_trained(foreign)
+    (tmp_path / "short.tflite").write_bytes(content[:-4000])
+    with pytest.raises(BadDataError, match="cut short"):
+        open_trained(tmp_path / "short.tflite")
+    with zipfile.ZipFile(SMALL) as archive:
+        bare = content[: min(info.header_offset for info in archive.infolist())]
+    (tmp_path / "foreign.tflite").write_bytes(bare)
+    with pytest.raises(BadDataError, match="does not tell what network it is"):
+        open_trained(tmp_path / "foreign.tflite")
 
 
-def with_card(path, **provenance):
-    """The small model with another provenance in its card."""
+def with_card(path, provenance):
+    """The small model with another provenance in its card, or none."""
     shutil.copy(SMALL, path)
     with zipfile.ZipFile(SMALL) as archive:
         texts = {name: archive.read(name) for name in archive.namelist()}
         start = min(info.header_offset for info in archive.infolist())
     card = json.loads(texts["mien.json"])
-    card["provenance"] |= provenance
+    card["provenance"] = provenance and card["provenance"] | provenance
     path.write_bytes(SMALL.read_bytes()[:start])
     with zipfile.ZipFile(path, "a") as archive:
         for name, text in (texts | {"mien.json": json.dumps(card).encode()}).items():
@@ -154,17 +186,20 @@ def with_card(path, **provenance):
         {"settings": {}},
         {"settings": {"width": 1e9, "stem_stride": 1}},
         {"settings": {"width": "wide", "stem_stride": 1}},
+        {"settings": {"width": 0.5, "stem_stride": 1, "blocks": 12.5}},
+        {"settings": None},
+        None,
     ],
-    ids=["another network", "no settings", "an outlandish width", "no number"],
+    ids=["another network", "no settings", "an outlandish width", "no number", "half a block", "null", "nothing"],
 )
 def test_a_card_that_does_not_tell_the_network_s_shape_is_refused(tmp_path, provenance):
     with pytest.raises(BadDataError, match="does not tell its network's shape"):
-        open_trained(with_card(tmp_path / "m.tflite", **provenance))
+        open_trained(with_card(tmp_path / "m.tflite", provenance))
 
 
 def test_a_card_that_tells_of_another_network_is_refused(tmp_path):
     with pytest.raises(BadDataError, match="is not the mobilenet_v1 that its card tells of"):
-        open_trained(with_card(tmp_path / "m.tflite", settings={"width": 1.0, "stem_stride": 1}))
+        open_trained(with_card(tmp_path / "m.tflite", {"settings": {"width": 1.0, "stem_stride": 1}}))
 
 
 def test_shipped_is_a_place_for_weights(drawn, tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from edge.errors import BadDataError, InputNotFoundError, OutputError
 from trainer import callbacks, keras_file, run_folder, training
+from trainer.augmentation import NO_VIEW
 from trainer.backbones import build_network
 from trainer.batches import FaceBatches
 from trainer.datasets import Dataset
@@ -270,6 +271,18 @@ def test_a_run_that_is_older_than_a_setting_has_its_default(drawn, tmp_path):
         run_folder.RunState(tmp_path, closer, drawn)
 
 
+def test_a_run_that_is_older_than_a_view_goes_on_with_what_was_done_before_there_was_one(drawn, tmp_path):
+    bare = replace(SETTINGS, augmentation=NO_VIEW)
+    run_folder.RunState(tmp_path, bare, drawn)
+    begun = json.loads((tmp_path / "run.json").read_text())
+    for view in ("closer", "blur", "noise"):  # as close as far off, and nothing blurred
+        del begun["settings"]["augmentation"][view]
+    (tmp_path / "run.json").write_text(json.dumps(begun))
+    run_folder.RunState(tmp_path, bare, drawn)
+    with pytest.raises(BadDataError, match=r"begun with settings\.augmentation\.blur = 0\.0, not 0\.25"):
+        run_folder.RunState(tmp_path, replace(bare, augmentation=replace(NO_VIEW, blur=0.25)), drawn)
+
+
 def test_other_data_in_the_same_folder_is_refused(drawn, uninterrupted):
     fewer = replace(drawn, train=drawn.train.where(drawn.train.rows < 60))
     with pytest.raises(BadDataError, match=r"begun with images\.train = 70, not 60"):
@@ -479,6 +492,17 @@ def test_another_teacher_in_the_same_folder_is_refused(with_lessons, uninterrupt
     keras_file.save_network(network, card | {"note": "another"}, other)
     with pytest.raises(BadDataError, match=r"begun with settings\.teachers = "):
         run_folder.RunState(tmp_path / "run", replace(settings, teachers=(str(other),)), dataset)
+
+
+def test_an_average_of_few_steps_does_not_stay_where_it_began(drawn, tmp_path, monkeypatch):
+    made = []
+    build = keras.optimizers.AdamW
+    monkeypatch.setattr(keras.optimizers, "AdamW", lambda **options: made.append(options) or build(**options))
+    fit(drawn, replace(SETTINGS, head_epochs=0), tmp_path)
+    steps = 3 * 5
+    assert made[0]["ema_momentum"] == pytest.approx(1 - 1 / (0.6 * steps))
+    # What the recipe's page measured, with four epochs of 211 steps, is as it was.
+    assert min(0.998, 1 - 1 / (training.LONGEST_LAG * 4 * 211)) == 0.998
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
