@@ -54,6 +54,7 @@ def _origin(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("left out of training", "not told" if left_out is None else _counts(left_out) or "nothing"),
         ("architecture", f"{told('architecture')}, {provenance.get('parameters', 0):,} parameters"),
         ("started from", told("pretraining")),
+        *_went_on_from(provenance.get("went_on_from")),
         *_lessons(provenance),
         ("seed", told("seed")),
         ("selected", f"epoch {chosen['epoch']}, the best on the validation split" if chosen else "not told"),
@@ -62,6 +63,15 @@ def _origin(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("at commit", told("commit")),
         ("exported by", f"`{told('export_command')}`"),
     ]
+
+
+def _went_on_from(before: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What the network that a training went on from had seen; nothing where it began with plain weights."""
+    if not before:
+        return []
+    left_out = before["left_out_of_training"]
+    told = "not told" if left_out is None else _counts(left_out) or "nothing"
+    return [("which was trained on", f"{before['dataset']}, by `{before['command']}`; left out: {told}")]
 
 
 def _lessons(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -73,9 +73,13 @@ def digest(path: Path) -> str:
 
 
 def protocol(card: Mapping[str, Any]) -> str:
-    """Whether a network was trained without images that are also in a test split, by its `mien.json`."""
-    left_out = card.get("provenance", {}).get("left_out_of_training")
-    return "not told" if left_out is None else "clean" if left_out else "literature's"
+    """Whether a network, and all that taught it, saw no images that are also in a test split, by its `mien.json`."""
+    told = card.get("provenance", {})
+    before = told.get("went_on_from") or None
+    left_out = [each.get("left_out_of_training") for each in (told, *told.get("teachers", []), before) if each]
+    if None in left_out or not left_out:
+        return "not told"
+    return "clean" if all(left_out) else "literature's"
 
 
 def refuse_unusable(path: Path) -> None:

@@ -26,6 +26,15 @@ def test_a_label_with_a_bar_breaks_no_table():
     assert "| a\\|b | 0.500 |  |  |" in card
 
 
+def test_what_a_training_went_on_from_is_told_with_what_that_had_seen():
+    before = {"dataset": "fer2013.csv", "command": "mien-train fit fer2013.csv", "left_out_of_training": {"blank": 11}}
+    card = as_markdown(BARE | {"provenance": {"went_on_from": before}}, file_name="some.tflite", file_bytes=1)
+    assert "| which was trained on | fer2013.csv, by `mien-train fit fer2013.csv`; left out: 11 blank |" in card
+    assert "which was trained on" not in as_markdown(
+        BARE | {"provenance": {"went_on_from": {}}}, file_name="s", file_bytes=1
+    )
+
+
 def test_teachers_and_votes_are_told_where_there_were_any():
     teacher = {
         "architecture": "mobilenet_v2", "pretraining": "none", "validation_accuracy": 0.675, "command": "mien-train fit"

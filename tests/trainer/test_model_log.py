@@ -93,6 +93,17 @@ def test_the_protocol_is_what_was_left_out_of_training():
     assert protocol({}) == "not told"
 
 
+@pytest.mark.parametrize("before", [lambda seen: {"teachers": [seen]}, lambda seen: {"went_on_from": seen}])
+def test_what_a_network_learned_from_must_not_have_seen_them_either(before):
+    clean = {"left_out_of_training": {"blank": 11}}
+    for seen, expected in (
+        (clean, "clean"),
+        ({"left_out_of_training": {}}, "literature's"),
+        ({"command": "?"}, "not told"),
+    ):
+        assert protocol({"provenance": clean | before(seen)}) == expected
+
+
 def add_many(path: Path, name: str) -> None:
     for _ in range(20):
         append(path, [entry(name)], now=NOW)
