@@ -45,9 +45,12 @@ class StopAtNaN(keras.callbacks.Callback):
             self._stop(f"at step {self._before[0] + 1} of epoch {self._epoch + 1}")
 
     def _stop(self, where: str) -> None:
+        good = len(self._state.history)
+        kept = f"The last good checkpoint is epoch {good}" if good else "No epoch was finished"
+        start = f" and --weights {self._state.best_path}, the best network so far" if good else ""
         raise BadDataError(
-            f"{self._state.folder}: the loss is not a number {where}; lower --learning-rate. "
-            f"The last good checkpoint is epoch {len(self._state.history)}"
+            f"{self._state.folder}: the loss is not a number {where}; lower --learning-rate, with another "
+            f"--out{start}. {kept}"
         )
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.commandline import Parser
+from edge.errors import UsageError
+from trainer.cli_evaluate import FINAL_HELP, LOG_HELP, refuse_log_without_final
 from trainer.commandline import DATA_HELP, NO_CACHE_HELP, add_drop, load, progress_bar, require_keras, whole
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ splits:
 examples:
   mien-train compare fer2013.csv --presets cnn2,cnn3 --epochs 1                 # a quick look: minutes
   mien-train compare fer2013.csv --mobilenet-weights mobilenet_1_0_224_tf_no_top.h5
-  mien-train compare fer2013.csv --model mien.tflite --markdown docs/papers.md --png docs/papers.png
+  mien-train compare fer2013.csv --model mien.tflite --final --markdown docs/papers.md --png docs/papers.png
   mien-train compare my_faces/ --presets cnn2,cnn4 --split official"""
 
 
@@ -84,11 +86,11 @@ def add_compare(commands: Any) -> None:
     )  # fmt: skip
     what.add_argument(
         "--model", type=Path, action="append", default=[], metavar="FILE",
-        help="add a row for a .keras or .tflite of your own, on the official test split; may be repeated",
+        help="add a row for a .keras or .tflite of your own, on the official test split and so with --final alone; may "
+        "be repeated",
     )  # fmt: skip
-    what.add_argument(
-        "--log", type=Path, help="the model log, to which each --model adds a line (default: docs/model-log.md)"
-    )
+    what.add_argument("--final", action="store_true", help=FINAL_HELP)
+    what.add_argument("--log", type=Path, help=LOG_HELP)
     data = compare.add_argument_group("data")
     data.add_argument(
         "--size", type=whole(32, 512), default=48, help="side of the faces in pixels (default: %(default)s)"
@@ -106,6 +108,12 @@ def _names(text: str) -> list[str]:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    refuse_log_without_final(args)
+    if bool(args.model) != args.final:
+        raise UsageError(
+            "--model is scored on the test split, to which nothing is to be fitted: give --final with it, which adds a "
+            "line to the model log" if args.model else "--final is for --model, which is not here; leave it out"
+        )  # fmt: skip
     require_keras()
     from trainer import baselines, compare, compare_plan, model_log
     from trainer.output_file import refuse_unwritable
@@ -121,10 +129,10 @@ def _compare(args: argparse.Namespace) -> int:
     dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
     if not args.presets:
         for preset in presets:
-            if not compare_plan.fits(preset, dataset):
+            if not compare_plan.fits(preset, dataset, args.drop):
                 missing = " and ".join(label for label in preset.drop if label not in dataset.labels)
                 print(f"note: without {preset.name}: it leaves out {missing}: not among the labels", file=sys.stderr)
-        presets = [preset for preset in presets if compare_plan.fits(preset, dataset)]
+        presets = [preset for preset in presets if compare_plan.fits(preset, dataset, args.drop)]
     jobs = compare_plan.plan(
         presets,
         dataset,
@@ -133,6 +141,7 @@ def _compare(args: argparse.Namespace) -> int:
         seed=args.seed,
         epochs=args.epochs,
         weights={"mobilenet": args.mobilenet_weights, "vgg16": args.vgg16_weights},
+        dropped=args.drop,
     )
     own = [compare.evaluate_model(path, dataset) for path in args.model]
     if own:
@@ -206,4 +215,5 @@ def _repeatable(args: argparse.Namespace) -> str:
             words += ["--" + key.replace("_", "-"), Path(value).name]
     for path in args.model:
         words += ["--model", path.name]
+    words += ["--final"] if args.final else []
     return shlex.join(words)

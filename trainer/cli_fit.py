@@ -350,14 +350,8 @@ def _repeatable(args: argparse.Namespace) -> str:
 
 
 def _describe(dataset: Dataset) -> str:
-    import numpy as np
-
     counts = f"{len(dataset.train)} to train on, {len(dataset.validation)} to choose on, {len(dataset.test)} held out"
     lines = [f"{dataset.name}: {counts}; labels {', '.join(dataset.labels)}"]
-    seen = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
-    if unseen := [label for label, count in zip(dataset.labels, seen, strict=True) if not count]:
-        leave_out = f"--drop {','.join(unseen)} leaves {'it' if len(unseen) == 1 else 'them'} out"
-        lines.append(f"  note: there is no training image of {', '.join(unseen)}: {leave_out}")
     if dataset.left_out:
         lines.append(
             "  left out of training: " + ", ".join(f"{count} {reason}" for reason, count in dataset.left_out.items())

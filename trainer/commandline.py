@@ -39,7 +39,11 @@ def load(source: Path, *, size: int, cache: bool = True, drop: Sequence[str] = (
         dataset = datasets.load_dataset(source, size=size, cache=cache, progress=progress)
     if dataset.warning:
         print(f"warning: {dataset.warning}", file=sys.stderr)
-    return datasets.drop_labels(dataset, drop)
+    dataset = datasets.drop_labels(dataset, drop)
+    if unseen := [label for number, label in enumerate(dataset.labels) if number not in dataset.train.labels]:
+        leave_out = f"--drop {','.join([*drop, *unseen])} leaves {'it' if len(unseen) == 1 else 'them'} out"
+        print(f"note: {dataset.name}: there is no training image of {', '.join(unseen)}: {leave_out}", file=sys.stderr)
+    return dataset
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Trains the literature's networks, each in a folder of its own, and goes on there after a kill.
 
 `RUN/backup` is what an unfinished training goes on from (Keras's `BackupAndRestore`, after every epoch), and
-`RUN/history.csv` its epochs; see also `trainer.compare_plan`. A training that was killed sees its images in another
-order afterwards than one that was not.
+`RUN/history.csv` its epochs; see also `trainer.compare_plan`. Order and dropout follow from the seed and the epoch, so
+that a training that was killed comes to the figures of one that was not.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from trainer import model_log
 from trainer.backbones import SCRATCH
 from trainer.baselines import haar_faces
 from trainer.compare_plan import OFFICIAL, Job, divide
-from trainer.datasets import SPLITS, Dataset, copied_in, pooled, unique_images
+from trainer.datasets import SPLITS, Dataset, Split, copied_in, pooled, unique_images
 from trainer.evaluation import evaluate, open_classifier
 from trainer.fused_norm import fuse
 from trainer.output_file import write_whole
 from trainer.readers import Progress
 from trainer.run_folder import lacking_room
 from trainer.trained import name_of
-from trainer.training import current_commit, jit_choice
+from trainer.training import current_commit, jit_choice, restore_seeds
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
 """Opens a progress bar of that name."""
@@ -114,16 +114,16 @@ def _compiled(job: Job, dataset: Dataset) -> keras.Model:
 
 
 def _train(job: Job, network: keras.Model, dataset: Dataset, progress: Progress, say: Callable[[str], None]) -> None:
-    epochs, batch = job.asked["epochs"], job.preset.batch
+    epochs = job.asked["epochs"]
+    batches = FacesInTurn(dataset.train, job.preset.batch, job.asked["seed"])
     network.fit(
-        _scaled(dataset.train.images),
-        dataset.train.labels,
+        batches,
         validation_data=(_scaled(dataset.validation.images), dataset.validation.labels),
-        batch_size=batch,
+        shuffle=False,  # they shuffle the images; Keras would shuffle the batches
         epochs=epochs,
         verbose=0,
         callbacks=[
-            Watch(job, epochs, math.ceil(len(dataset.train) / batch), progress, say),  # before what it guards
+            Watch(job, epochs, batches, progress, say),  # before what it guards
             keras.callbacks.CSVLogger(job.folder / "history.csv", append=True),
             # Kept until the result is written: a kill before that costs no epoch.
             keras.callbacks.BackupAndRestore(job.folder / "backup", double_checkpoint=True, delete_checkpoint=False),
@@ -131,17 +131,42 @@ def _train(job: Job, network: keras.Model, dataset: Dataset, progress: Progress,
     )
 
 
+class FacesInTurn(keras.utils.PyDataset):
+    """Batches `(float32[n, size, size, 1], int64[n])` in an order that follows from the seed and the epoch alone."""
+
+    def __init__(self, split: Split, batch: int, seed: int) -> None:
+        super().__init__()
+        self._split, self._batch, self._seed = split, batch, seed
+        self.begin(0)
+
+    def begin(self, epoch: int) -> None:
+        """Deal the images for an epoch."""
+        self._order = np.random.default_rng((self._seed, epoch)).permutation(len(self._split))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._split) / self._batch)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        chosen = self._order[index * self._batch : (index + 1) * self._batch]
+        return _scaled(self._split.images[chosen]), self._split.labels[chosen]
+
+
 class Watch(keras.callbacks.Callback):
     """Tells how far a training is, takes its time, and ends it where the loss is no number or the disk is full."""
 
-    def __init__(self, job: Job, epochs: int, steps: int, progress: Progress, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, job: Job, epochs: int, batches: FacesInTurn, progress: Progress, say: Callable[[str], None]
+    ) -> None:
         super().__init__()
         self._name, self._folder = job.name, job.folder
-        self._epochs, self._steps, self._progress, self._say = epochs, steps, progress, say
+        self._epochs, self._batches, self._progress, self._say = epochs, batches, progress, say
+        self._steps = len(batches)
         self._epoch, self._began = 0, 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start the clock."""
+        """Deal images and dropout masks, and start the clock."""
+        self._batches.begin(epoch)
+        restore_seeds(self.model, epoch * self._steps)
         self._epoch, self._began = epoch, time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -83,9 +83,9 @@ class Job:
                 )
 
 
-def fits(preset: Preset, dataset: Dataset) -> bool:
-    """Whether the data set has the labels that a preset leaves out."""
-    return set(preset.drop) <= set(dataset.labels)
+def fits(preset: Preset, dataset: Dataset, dropped: Sequence[str] = ()) -> bool:
+    """Whether the data set has, or had before `dropped`, the labels that a preset leaves out."""
+    return set(preset.drop) <= {*dataset.labels, *dropped}
 
 
 def plan(
@@ -97,6 +97,7 @@ def plan(
     seed: int,
     epochs: int | None,
     weights: dict[str, str],
+    dropped: Sequence[str] = (),
 ) -> list[Job]:
     """All trainings of a comparison, in the order of `presets`; nothing is trained or written yet.
 
@@ -107,6 +108,7 @@ def plan(
         split: `official`, `paper` or `both`. A preset whose paper has no split of its own takes the official one.
         seed: of the random splits and of the networks' first weights.
         epochs: at most so many, for a quick look; None: as many as the preset has.
+        dropped: labels that were left out of `dataset` already.
         weights: where those of `mobilenet` and `vgg16` come from: a file, `imagenet` to download them, `none`.
 
     Raises:
@@ -116,7 +118,7 @@ def plan(
     data = data_identity([dataset.split(name) for name in SPLITS])
     jobs = []
     for preset in presets:
-        _refuse_other_labels(preset, dataset)
+        _refuse_other_labels(preset, dataset, dropped)
         own = [PAPER] if preset.test_share is not None else []
         start = weights[preset.pretrained] if preset.pretrained else SCRATCH
         for kind in {"official": [OFFICIAL], "paper": own or [OFFICIAL], "both": [OFFICIAL, *own]}[split]:
@@ -157,7 +159,7 @@ def divide(job: Job, dataset: Dataset) -> Dataset:
     shares = job.preset.shares if job.split == PAPER else None
     if shares is not None:
         dataset = resplit(dataset, shares, job.asked["seed"])
-    dataset = drop_labels(dataset, job.preset.drop)
+    dataset = drop_labels(dataset, [label for label in job.preset.drop if label in dataset.labels])
     # Anew: an image's copy under a label that was left out is not trained on.
     return replace(dataset, test_copied=copied_in(dataset.train, dataset.test))
 
@@ -179,9 +181,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_other_labels(preset: Preset, dataset: Dataset) -> None:
+def _refuse_other_labels(preset: Preset, dataset: Dataset, dropped: Sequence[str]) -> None:
     for label in preset.drop:
-        if label not in dataset.labels:
+        if label not in (*dataset.labels, *dropped):
             raise UsageError(
                 f"preset {preset.name} leaves out {label!r}, which is no label of {dataset.name} (it has "
                 f"{', '.join(dataset.labels)}); name the other presets with --presets"

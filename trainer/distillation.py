@@ -1,8 +1,8 @@
-"""What a student learns beside its labels: teachers' opinions of the very view it sees, and people's votes on the face.
+"""What a student learns beside its labels: teachers' opinions of the view it sees, and people's votes on the face.
 
 Teachers look at the same augmented and mixed view as the student (Beyer et al. 2022, "Knowledge distillation: a good
-teacher is patient and consistent"). Both are layers that hand the logits through and add their loss while training, so
-that the finished network knows nothing of them.
+teacher is patient and consistent"), before it is blurred and noised for the student alone. Both are layers that hand
+the logits through and add their loss while training, so that the finished network knows nothing of them.
 """
 
 from __future__ import annotations

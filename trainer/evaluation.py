@@ -174,6 +174,8 @@ def refuse_mismatch(
         extra = [label for label in labels if label not in known]
         fits = outputs == len(known) and known == tuple(label for label in labels if label in known)
         advice = f"; give --drop {','.join(extra)}" if extra and fits else ""
+        if set(labels) < set(known):
+            advice = "; leave --drop out, or name a network that was trained with it"
         raise BadDataError(f"{path}: knows the labels {', '.join(known)}; the data set has {', '.join(labels)}{advice}")
     if size != images:
         raise BadDataError(f"{path}: wants faces of {size} px, the data set was read at {images}; give --size {size}")

@@ -26,9 +26,8 @@ HEADING = """\
 # Model log
 
 Looks at a test split (FER2013's PrivateTest), oldest first; nothing is chosen by these figures. `--final` of
-`mien-train evaluate`, of `mien-export verify` and of `benchmarks.seeds`, and `--model` of `mien-train compare`, add a
-line by themselves. Not listed: what `compare` trains, which is scored on it too, and `make bench` and the tests, which
-measure the models that ship again.
+`mien-train evaluate` and `compare`, of `mien-export verify`, of `benchmarks.seeds` and of `benchmarks.shipped_model`
+adds a line by itself. Not listed: the papers' networks that `compare` trains, which are scored on it too.
 
 """
 COLUMNS = (

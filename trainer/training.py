@@ -141,7 +141,7 @@ def fit(
         if state.should_stop(settings.patience):
             break
         start = max(first, len(state.history))
-        _restore_seeds(network, start * steps)
+        restore_seeds(network, start * steps)
         with state.guarding():
             model.fit(
                 FaceBatches(
@@ -268,11 +268,12 @@ def _compile(model: keras.Model, network: keras.Model, settings: Settings, phase
     optimizer.build(model.trainable_variables)
 
 
-def _restore_seeds(network: keras.Model, steps: int) -> None:
+def restore_seeds(network: keras.Model, steps: int) -> None:
     """Set the dropout masks to where `steps` training steps leave them: weight files do not hold that."""
-    for layer in network.layers:
+    for number, layer in enumerate(network.layers):
         if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
-            layer.seed_generator.state.assign(np.array([layer.seed, steps]))
+            seed = number if layer.seed is None else layer.seed
+            layer.seed_generator.state.assign(np.array([seed, steps]))
 
 
 def jit_choice() -> str | bool:

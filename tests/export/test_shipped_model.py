@@ -50,15 +50,12 @@ def test_the_card_beside_it_is_the_one_that_its_file_makes(model, path):
     assert path.with_suffix(".md").read_text(encoding="utf-8") == made
 
 
-def test_its_accuracy_on_private_test_is_the_recorded_one(model):
+def test_its_accuracy_on_public_test_is_the_recorded_one(model):
     from trainer.evaluation import evaluate, tflite_logits
 
     if not fer2013.place().exists():
         pytest.skip(f"FER2013 is not at {fer2013.place()}; name it with MIEN_FER2013")
     dataset = fer2013.load(fer2013.place())
-    result = evaluate(
-        tflite_logits(model, dataset.test), dataset.test.labels, dataset.labels, copied=dataset.test_copied
-    )
-    recorded = model.card.content["accuracy"]["test"]
-    assert result.accuracy == pytest.approx(recorded["int8"], abs=SAME)
-    assert result.accuracy_without_copies == pytest.approx(recorded["int8_without_copies"], abs=SAME)
+    chosen_on = dataset.validation  # PrivateTest opens with --final alone
+    result = evaluate(tflite_logits(model, chosen_on), chosen_on.labels, dataset.labels)
+    assert result.accuracy == pytest.approx(model.card.content["accuracy"]["validation"]["int8"], abs=SAME)

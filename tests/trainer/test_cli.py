@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from trainer.cli import main
+from trainer.commandline import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -119,16 +119,14 @@ def test_labels_can_be_left_out_of_a_training_and_must_be_of_its_evaluation_too(
     assert "cannot drop 'joy': drawn.npz has the labels angry" in capsys.readouterr().err
 
 
-@pytest.mark.trainer
-def test_labels_without_a_training_image_are_told_with_what_leaves_them_out(drawn):
-    pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
-    from trainer.cli_fit import _describe
-
-    train = drawn.train.where(~np.isin(drawn.train.labels, (1, 2)))
-    assert "note: there is no training image of disgust, fear: --drop disgust,fear leaves them out" in _describe(
-        replace(drawn, train=train)
-    )
-    assert "note" not in _describe(drawn)
+def test_labels_without_a_training_image_are_told_with_what_leaves_them_out(make_folders, tmp_path, capsys):
+    make_folders(tmp_path, ("happy", "sad", "neutral"), 20)
+    unseen = ("angry", "disgust", "fear", "surprise")
+    load(tmp_path, size=32, cache=False)
+    told = f"there is no training image of {', '.join(unseen)}: --drop {','.join(unseen)} leaves them out"
+    assert told in capsys.readouterr().err
+    load(tmp_path, size=32, cache=False, drop=unseen)
+    assert "no training image" not in capsys.readouterr().err
 
 
 @pytest.mark.trainer

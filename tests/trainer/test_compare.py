@@ -32,7 +32,14 @@ def dense(labels: int, size: int, weights: str) -> keras.Model:
     return keras.Model(face, keras.layers.Dense(labels)(keras.layers.Flatten()(face)))
 
 
+def dropping(labels: int, size: int, weights: str) -> keras.Model:
+    face = keras.Input((size, size, 1))
+    x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(face))
+    return keras.Model(face, keras.layers.Dense(labels)(x))
+
+
 SMALL = Preset("small", "one dense layer", dense, Reported("50 % test", 0.5), "All of it.", epochs=3, batch=16)
+DROPPING = replace(SMALL, build=dropping)
 RANDOM = replace(SMALL, name="random", test_share=0.2, drop=("disgust", "fear"), learning_rate=1e-4)
 
 
@@ -150,8 +157,9 @@ def test_nothing_is_left_in_a_finished_folder_but_what_tells_of_it(drawn, tmp_pa
     assert sorted(path.name for path in job.folder.iterdir()) == ["history.csv", "result.json", "run.json"]
 
 
-def test_a_killed_training_goes_on_after_its_last_whole_epoch(drawn, tmp_path):
-    [job] = planned(drawn, tmp_path)
+def test_a_killed_training_goes_on_to_the_figures_of_one_that_was_not(drawn, tmp_path):
+    [job] = planned(drawn, tmp_path / "killed", [DROPPING])
+    [through] = planned(drawn, tmp_path / "through", [DROPPING])
     told: list[str] = []
 
     def killed(line: str) -> None:
@@ -162,9 +170,15 @@ def test_a_killed_training_goes_on_after_its_last_whole_epoch(drawn, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(job, drawn, killed)
     assert job.result is None
-    result = train(job, drawn, told.append)
+    result, expected = train(job, drawn, told.append), train(through, drawn)
     assert [line.split(",")[0] for line in told] == [f"small-official: epoch {epoch} of 3" for epoch in (1, 2, 2, 3)]
     assert result["images_per_second"] == pytest.approx(210 / result["seconds"], rel=0.01)
+    one, other = (list(compare._read_history(each.folder / "history.csv")) for each in (job, through))
+    for resumed, uninterrupted in zip(one, other, strict=True):
+        for figure in ("loss", "val_loss", "accuracy"):
+            assert float(resumed[figure]) == pytest.approx(float(uninterrupted[figure]), rel=1e-5)
+    assert result["test"] == expected["test"]
+    assert len({epoch["loss"] for epoch in other}) == 3
 
 
 def test_a_full_disk_ends_a_training_before_it_is_written_to_and_room_lets_it_go_on(drawn, tmp_path, monkeypatch):
@@ -225,10 +239,23 @@ def test_a_model_of_one_s_own_gets_a_row_and_its_look_at_the_test_split_is_logge
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(baselines, "find_presets", lambda names: [])
     keras_file.save_network(dense(7, 32, ""), {"labels": list(drawn.labels)}, tmp_path / "model.keras")
-    assert main(["compare", str(drawn_npz), "--size", "32", "--model", "model.keras", "--json"]) == 0
+    assert main(["compare", str(drawn_npz), "--size", "32", "--model", "model.keras", "--final", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["models"]
     assert (row["model"], row["test"]["count"]) == (f"{tmp_path.name}/model.keras", 35)
     assert f"| {tmp_path.name}/model.keras | " in (tmp_path / "docs" / "model-log.md").read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "m.keras"], "give --final with it"),
+        (["--final"], "--final is for --model"),
+        (["--log", "l.md"], "--log"),
+    ],
+)
+def test_the_test_split_opens_with_final_alone(capsys, options, message):
+    assert main(["compare", "none.csv", *options]) == 64
+    assert message in capsys.readouterr().err
 
 
 def test_a_model_of_other_labels_is_refused(drawn, tmp_path):
@@ -336,14 +363,24 @@ def test_the_command_leaves_labels_out_before_anything_else(drawn_npz, tmp_path,
 def test_presets_that_do_not_fit_the_labels_are_left_out_with_a_note_and_refused_by_name(
     drawn_npz, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(baselines, "PRESETS", (SMALL, RANDOM))
     command = ["compare", str(drawn_npz), "--size", "32", "--out", str(tmp_path), "--epochs", "1", "--json"]
-    assert main([*command, "--drop", "disgust,fear"]) == 0
+    monkeypatch.setattr(baselines, "PRESETS", (SMALL, replace(RANDOM, drop=("disgust", "smug"))))
+    assert main(command) == 0
     told = capsys.readouterr()
     assert {each["preset"] for each in json.loads(told.out)["results"]} == {"small"}
-    assert "note: without random: it leaves out disgust and fear: not among the labels" in told.err
-    assert main([*command, "--drop", "disgust,fear", "--presets", "random"]) == 64
-    assert "preset random leaves out 'disgust'" in capsys.readouterr().err
+    assert "note: without random: it leaves out smug: not among the labels" in told.err
+    assert main([*command, "--presets", "random"]) == 64
+    assert "preset random leaves out 'smug'" in capsys.readouterr().err
+
+
+def test_labels_that_are_left_out_already_are_no_hindrance_to_a_preset_that_leaves_them_out(
+    drawn_npz, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(baselines, "PRESETS", (RANDOM,))
+    command = ["compare", str(drawn_npz), "--size", "32", "--out", str(tmp_path), "--epochs", "1", "--json"]
+    assert main([*command, "--drop", "fear", "--split", "official"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert result["labels"] == ["angry", "happy", "sad", "surprise", "neutral"]
 
 
 def test_a_preset_that_does_not_exist_ends_with_64_before_anything_is_read(tmp_path, capsys):

@@ -360,7 +360,7 @@ def test_a_loss_that_is_no_number_is_told_by_its_step(drawn, tmp_path):
     watch.on_epoch_begin(4)
     for batch, loss in enumerate([1.0, 0.9, float("nan")]):
         watch.on_train_batch_end(batch, {"loss": loss})
-    with pytest.raises(BadDataError, match="the loss is not a number at step 3 of epoch 5; lower"):
+    with pytest.raises(BadDataError, match=r"the loss is not a number at step 3 of epoch 5; lower .* No epoch was finish"):
         watch.on_train_batch_end(3, {"loss": 1.0})
 
 
@@ -373,6 +373,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(dra
     good = len(history(tmp_path))
     assert 1 <= good < 6
     assert str(caught.value).endswith(f"The last good checkpoint is epoch {good}")
+    assert f"--weights {tmp_path / 'model.keras'}, the best network so far" in str(caught.value)
     assert all(np.isfinite(epoch["loss"]) for epoch in history(tmp_path))
     assert all(np.isfinite(value).all() for value in values(tmp_path / f"resume-{good:04d}.weights.h5").values())
     network, _ = keras_file.load_network(tmp_path / "model.keras")
