@@ -50,6 +50,7 @@ bench: $(VENV)/.dev  ## every figure that the README and docs quote; the model's
 	$(BIN)/python -m benchmarks.install_size
 	$(BIN)/python -m benchmarks.shipped_model
 	$(BIN)/python -m benchmarks.shipped_model --model small
+	$(BIN)/python -m benchmarks.training_speed --rounds 3
 	$(BIN)/python -m benchmarks.vision
 	$(BIN)/python -m benchmarks.vision_profile
 	$(BIN)/python -m benchmarks.daemon_cost --frames 5000 --seconds 15

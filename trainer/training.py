@@ -7,6 +7,7 @@ far.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import json
 import math
@@ -220,9 +221,10 @@ def _with_lessons(network: keras.Model, settings: Settings, dataset: Dataset, pa
 
 def _use_all_devices() -> int:
     """Spread batches over several accelerators, by Keras's own means where its backend has them; returns how many."""
-    if keras.backend.backend() == "torch":
-        return 1  # Keras has no such means for PyTorch
-    count = len(keras.distribution.list_devices())
+    if keras.backend.backend() == "torch":  # Keras has no such means for PyTorch, and does not count its devices
+        count = int(importlib.import_module("torch").cuda.device_count())
+    else:
+        count = len(keras.distribution.list_devices())
     if count < 2:
         return 1
     if keras.backend.backend() != "jax":
