@@ -45,7 +45,8 @@ nothing, is as good as they are from ImageNet's weights, and taught nobody in th
 of the width came nowhere near the full one, cut out of it or not; at half the width and without the last two blocks,
 which hold half of the weights and an eighth of the sums, it did. MobileNetV2 at 0.35 was not tried: there were no
 ImageNet weights of it. Where all Training rows were trained on, copies of PublicTest's images were among them and
-flatter that row; its teachers are the others', who saw none."""
+flatter that row; its teachers are the others', who saw none. `mien-v1-48-closer` went on from seed 2, exported, and
+was taught by it: in int8 that made 70.35% on PublicTest into 70.72%, and it ships."""
 
 
 def rungs(start: Settings, votes: str, teachers: tuple[str, ...]) -> list[tuple[str, Settings]]:

@@ -36,7 +36,7 @@ examples:
   mien model install https://example.org/mine.tflite    its signature, mine.tflite.sig, must fit a key of yours
   mien model install small                              comes with Mien: faster, and wrong more often
   mien model list
-  mien model use mien-v1-48@6bcbc70a                    'shipped' is the one that comes with Mien
+  mien model use mien-v1-48@f87dae28                    'shipped' is the one that comes with Mien
   mien model rollback                                   the one that was used before
 
 A service takes another model up by itself, with a restart of some seconds. You need no root, but must be in group mien:
@@ -57,7 +57,7 @@ To sign a model:
 examples:
   mien model install mine.tflite --no-use
   mien model install https://example.org/mine.tflite --key publisher.pem
-  mien model install https://example.org/mine.tflite --unsigned --sha256 6bcbc70a...
+  mien model install https://example.org/mine.tflite --unsigned --sha256 f87dae28...
   mien model install mine.tflite --json
 
 exit codes: 0 done, 64 wrong usage, 65 no model, or its signature or SHA-256 does not fit, or it was given up, 66 not

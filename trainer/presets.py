@@ -64,7 +64,7 @@ PRESETS = {
         votes=True,
     ),
     "mien-v1-48": Preset(
-        "what ships: MobileNetV1 taught by both, by FER+'s votes, on mixed, blurred and noisy faces",
+        "MobileNetV1 taught by both, by FER+'s votes, on mixed, blurred and noisy faces",
         {"epochs": 30, "mixup": 0.2, "patience": 0},
         teachers=("teacher-v1-48", "teacher-v2-48"),
         votes=True,
@@ -76,7 +76,7 @@ PRESETS = {
         votes=True,
     ),
     "mien-v1-48-closer": Preset(
-        "mien-v1-48 taught once more, by itself alone (--teacher shipped), on views as close as Haar's boxes",
+        "what ships: mien-v1-48 taught once more, by itself alone, on views as close as Haar's boxes",
         {
             "weights": TEACHER,
             "head_epochs": 0,

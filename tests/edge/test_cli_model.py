@@ -234,7 +234,7 @@ def test_help_teaches_by_example(capsys):
 def test_the_examples_are_understood():
     text = cli_model.EPILOG + cli_model.INSTALL_EPILOG
     examples = [
-        line.split("   ")[0].replace("6bcbc70a...", "0" * 64) for line in text.splitlines() if "  mien " in line
+        line.split("   ")[0].replace("f87dae28...", "0" * 64) for line in text.splitlines() if "  mien " in line
     ]
     assert len(examples) == 10
     for example in examples:

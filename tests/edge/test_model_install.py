@@ -127,7 +127,7 @@ def test_a_file_is_tried_and_kept_and_used_by_nobody_yet(folder, site):
 def test_the_shipped_model_is_not_kept_twice(folder):
     assert install(str(SHIPPED_FILE), folder, Demands()).entry == SHIPPED
     assert stored(folder) == []
-    assert shipped_entry().startswith("mien-v1-48@6bcbc70a")
+    assert shipped_entry().startswith("mien-v1-48@f87dae28")
 
 
 def test_small_is_the_small_model_that_comes_with_mien(folder):
