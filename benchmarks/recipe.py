@@ -1,11 +1,12 @@
 r"""What each piece of the training recipe gives on PublicTest: one added at a time, or one left out of the whole.
 
     python -m benchmarks.recipe fer2013.csv --weights no_top_weights/ --votes fer2013new.csv \
-        --teacher runs/teacher-v1-48/model.keras --teacher runs/teacher-v2-48/model.keras \
-        --changes 10 --finished runs/mien-v1-48 runs/teacher-v1-48 --write docs/recipe.md
+        --teacher runs/teacher-v1-48/model.keras --teacher runs/teacher-v2-48/model.keras --ladder 4 --changes 10
+    python -m benchmarks.recipe --finished runs/mien-v1-48 runs/teacher-v1-48
 
-Every row is a resumable run of its own; given again, the command goes on where it was killed. A short schedule is
-kind to what learns fast and unkind to what needs time (averaging, mixing): so that is also left out of the whole
+Every row is a resumable run of its own; given again, the command goes on where it was killed. A row that is finished
+stands in docs/recipe.json, and docs/recipe.md is made of that, so that neither needs the runs again. A short schedule
+is kind to what learns fast and unkind to what needs time (averaging, mixing): so that is also left out of the whole
 recipe, a piece at a time and for more epochs, and a last table lists whole trainings.
 """
 
@@ -15,16 +16,25 @@ import argparse
 import json
 import shlex
 import statistics
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from edge.errors import UsageError
 from trainer import keras_file, training
 from trainer.augmentation import NO_VIEW, Recipe
 from trainer.backbones import SCRATCH, TRAINED, V1_BLOCKS, find_weights
-from trainer.datasets import Dataset, clean, load_dataset
+from trainer.datasets import clean, load_dataset
+from trainer.output_file import write_whole
 from trainer.presets import PRESETS, TEACHER, VIEWS, Preset
+from trainer.trained import name_of
 from trainer.training import Settings
+
+LADDER = """\
+MobileNetV1, {size} px, {epochs} epochs over all layers, batch norm re-estimated at the end; accuracy on PublicTest, \
+on which 1.5 points are the 95 % interval of one figure. Each row adds one piece to the row above it. The seeds are \
+listed so that a gain can be held against their spread."""
 
 SLOW = """\
 {epochs} epochs are too few for what is slow: averaged weights lag 500 steps behind, and mixed, blurred and noisy
@@ -37,6 +47,8 @@ that bring them (`--changes` leaves them out of the whole, one by one)."""
 CHANGED = """\
 All that the ladder adds, for {epochs} epochs, and the same with one thing changed; means of {seeds}, so that a point
 either way may be chance."""
+
+TRAININGS = "By their presets (`mien-train fit --help`); minutes on two cores that did other things too."
 
 WHOLE = """\
 `faces-v1-48` and `teacher-v1-48` differ in their first weights alone, VGGFace2's and ImageNet's. The first two
@@ -143,127 +155,140 @@ def _essence(settings: dict[str, Any]) -> dict[str, Any]:
     return settings | plain | {"weights": kind, "seed": 0, "patience": 0}
 
 
-Rows = list[tuple[str, list[float]]]
-"""What was trained, and its accuracy on PublicTest from each seed."""
+Record = dict[str, dict[str, Any]]
+"""What was measured: `ladder` and `changes` with `asked`, `command` and `rows`, and `trainings` by their folders."""
 
 
-def as_markdown(rows: Rows, start: Settings, command: str, *, changed: Rows, longer: int, finished: list[Path]) -> str:
+def read_record(path: Path) -> Record:
+    """What was measured before; empty where there is no such file."""
+    content: Record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return content
+
+
+def measure(
+    section: dict[str, Any], plan: Sequence[tuple[str, Settings]], train: Callable[[str, Settings, int], float]
+) -> Iterator[str]:
+    """Train what a section has no row of yet, from each of its seeds; yields each row's name once it is there."""
+    for name, settings in plan:
+        if name not in section["rows"]:
+            section["rows"][name] = [
+                train(name, replace(settings, seed=seed), seed) for seed in section["asked"]["seeds"]
+            ]
+            yield name
+
+
+def open_section(record: Record, part: str, asked: dict[str, Any], command: str) -> dict[str, Any]:
+    """A section to add rows to.
+
+    Raises:
+        UsageError: its rows were measured otherwise, and cannot stand beside new ones.
+    """
+    section = record.setdefault(part, {"asked": asked, "command": command, "rows": {}})
+    if different := sorted(key for key in asked if section["asked"].get(key) != asked[key]):
+        raise UsageError(
+            f"{part}: measured before with {different[0]} {section['asked'].get(different[0])}, not "
+            f"{asked[different[0]]}; ask for the same, or name another --record"
+        )
+    return section
+
+
+def as_markdown(record: Record) -> str:
     """The page: each rung's gain over the one before it, what a change of the whole costs, and whole trainings."""
-    told = (
-        f"MobileNetV1, {start.size} px, {start.epochs} epochs over all layers, batch norm re-estimated at the end; "
-        "accuracy on PublicTest, on which 1.5 points are the 95 % interval of one figure. Each row adds one piece to "
-        "the row above it. The seeds are listed so that a gain can be held against their spread."
-    )
-    lines = [
-        "# What each piece of the recipe gives",
-        "",
-        told,
-        "",
-        f"`{command}`",
-        "",
-        "| piece | PublicTest | gain | seeds |",
-        "| --- | --- | --- | --- |",
-    ]
-    before = None
-    for name, scores in rows:
-        mean = statistics.mean(scores)
-        gain = "" if before is None else f"{100 * (mean - before):+.2f}"
-        each = ", ".join(f"{score:.2%}" for score in scores)
-        lines.append(f"| {'+ ' if before is not None else ''}{name} | {mean:.2%} | {gain} | {each} |")
-        before = mean
-    lines += ["", SLOW.format(epochs=start.epochs)]
-    if not changed:
-        lines += [UNSHOWN]
-    else:
-        lines += [
-            "",
-            "## One thing changed",
-            "",
-            CHANGED.format(epochs=longer, seeds=_count(len(changed[0][1]), "seed")),
-            "",
-        ]
-        lines += ["| what | PublicTest | difference |", "| --- | --- | --- |"]
-        whole = statistics.mean(changed[0][1])
-        for name, scores in changed:
+    lines = ["# What each piece of the recipe gives", ""]
+    if ladder := record.get("ladder"):
+        asked, before = ladder["asked"], None
+        lines += [LADDER.format(**asked), "", f"`{ladder['command']}`", ""]
+        lines += ["| piece | PublicTest | gain | seeds |", "| --- | --- | --- | --- |"]
+        for name, scores in ladder["rows"].items():
             mean = statistics.mean(scores)
-            lines.append(f"| {name} | {mean:.2%} | {'' if name == changed[0][0] else f'{100 * (mean - whole):+.2f}'} |")
-    if finished:
-        lines += [
-            "",
-            "## Whole trainings",
-            "",
-            "By their presets (`mien-train fit --help`); minutes on two cores that did other things too.",
-            "",
-            "| training | parameters | epochs | minutes | PublicTest |",
-            "| --- | ---: | ---: | ---: | ---: |",
-        ]
-        lines += [f"| {' | '.join(describe(folder))} |" for folder in finished]
-        lines += ["", WHOLE]
-    return "\n".join(lines) + "\n"
+            gain = "" if before is None else f"{100 * (mean - before):+.2f}"
+            each = ", ".join(f"{score:.2%}" for score in scores)
+            lines.append(f"| {'+ ' if before is not None else ''}{name} | {mean:.2%} | {gain} | {each} |")
+            before = mean
+        lines += ["", SLOW.format(**asked), *([] if "changes" in record else [UNSHOWN]), ""]
+    if (changed := record.get("changes")) and changed["rows"]:
+        seeds = _count(len(changed["asked"]["seeds"]), "seed")
+        lines += ["## One thing changed", "", CHANGED.format(epochs=changed["asked"]["epochs"], seeds=seeds), ""]
+        lines += [f"`{changed['command']}`", "", "| what | PublicTest | difference |", "| --- | --- | --- |"]
+        means = {name: statistics.mean(scores) for name, scores in changed["rows"].items()}
+        whole = next(iter(means.values()))
+        for number, (name, mean) in enumerate(means.items()):
+            lines.append(f"| {name} | {mean:.2%} | {f'{100 * (mean - whole):+.2f}' if number else ''} |")
+        lines += [""]
+    if trainings := record.get("trainings"):
+        lines += ["## Whole trainings", "", TRAININGS, ""]
+        lines += ["| training | parameters | epochs | minutes | PublicTest |", "| --- | ---: | ---: | ---: | ---: |"]
+        lines += [f"| {' | '.join(cells)} |" for cells in trainings["rows"].values()]
+        lines += ["", WHOLE, ""]
+    return "\n".join(lines)
 
 
 def _count(number: int, what: str) -> str:
     return f"{'one' if number == 1 else number} {what}{'' if number == 1 else 's'}"
 
 
-def _repeatable(args: argparse.Namespace) -> str:
-    """The command that makes the table again, with file names instead of this machine's paths."""
+def _repeatable(args: argparse.Namespace, part: str) -> str:
+    """The command that measures a section again, with file names instead of this machine's paths."""
     words = ["python", "-m", "benchmarks.recipe", args.data.name, "--weights", Path(args.weights).name]
     words += ["--votes", Path(args.votes).name]
     for teacher in map(Path, args.teacher):
-        words += ["--teacher", f"{teacher.resolve().parent.name}/{teacher.name}"]
-    words += ["--epochs", str(args.epochs), "--size", str(args.size), "--seeds", *map(str, args.seeds)]
-    words += ["--changes", str(args.changes)] if args.changes else []
-    words += ["--finished", *(folder.name for folder in args.finished)] if args.finished else []
+        words += ["--teacher", name_of(teacher)]
+    words += ["--size", str(args.size), "--seeds", *map(str, args.seeds), f"--{part}", str(vars(args)[part])]
     return shlex.join(words)
 
 
-def _measure(dataset: Dataset, name: str, settings: Settings, seeds: list[int], out: Path) -> tuple[str, list[float]]:
-    """Train one row from each seed, or go on with it."""
-    scores = []
-    for seed in seeds:
-        folder = out.with_name(f"{out.name}-seed{seed}")
-        path = training.fit(dataset, replace(settings, seed=seed), folder, source=dataset.name, command=name, verbose=2)
-        scores.append(float(keras_file.read_card(path)["selected"]["validation_accuracy"]))
-    print(json.dumps({"piece": name, "seeds": seeds, "validation_accuracy": scores}), flush=True)
-    return name, scores
+def _measure(args: argparse.Namespace, record: Record, save: Callable[[], None]) -> None:
+    dataset = clean(load_dataset(args.data, size=args.size))
+    start = Settings(weights=find_weights(args.weights, "mobilenet_v1", 1.0), size=args.size, patience=0)
+    for part in ("ladder", "changes"):
+        epochs = vars(args)[part]
+        if not epochs:
+            continue
+        ladder = rungs(replace(start, epochs=epochs), args.votes, tuple(args.teacher))
+        teachers = [name_of(Path(teacher)) for teacher in args.teacher]
+        asked = {"size": args.size, "epochs": epochs, "seeds": args.seeds, "teachers": teachers}
+        section = open_section(record, part, asked, _repeatable(args, part))
+
+        def train(name: str, settings: Settings, seed: int, part: str = part) -> float:
+            folder = args.out / f"{part}-{settings.size}px-{settings.epochs}-{name.replace(' ', '-')}-seed{seed}"
+            path = training.fit(dataset, settings, folder, source=dataset.name, command=name, verbose=2)
+            return float(keras_file.read_card(path)["selected"]["validation_accuracy"])
+
+        for name in measure(section, ladder if part == "ladder" else changes(ladder[-1][1]), train):
+            print(json.dumps({part: name, "seeds": args.seeds, "PublicTest": section["rows"][name]}), flush=True)
+            save()
 
 
 def main() -> None:
-    """Climb the ladder and write the table."""
+    """Climb the ladder, change the whole, list what is finished, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?", help="FER2013; needed to measure")
     parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--votes", required=True)
-    parser.add_argument("--teacher", action="append", required=True)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--votes", help="FER+'s fer2013new.csv; needed to measure")
+    parser.add_argument("--teacher", action="append", default=[], help="a .keras or .tflite; needed to measure")
     parser.add_argument("--size", type=int, default=48)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--out", type=Path, default=Path("runs/recipe"))
-    parser.add_argument("--changes", type=int, default=0, help="epochs of the whole with one thing changed, 0: none")
-    parser.add_argument("--finished", type=Path, nargs="+", default=[], help="whole trainings, for the second table")
-    parser.add_argument("--write", type=Path, help="write the tables to this Markdown file")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--ladder", type=int, default=0, metavar="EPOCHS", help="one piece more in each row")
+    parser.add_argument("--changes", type=int, default=0, metavar="EPOCHS", help="the whole with one thing changed")
+    parser.add_argument("--finished", type=Path, nargs="+", default=[], help="folders of whole trainings to list")
+    parser.add_argument("--out", type=Path, default=Path("runs/recipe"), help="the runs' folder (default: %(default)s)")
+    parser.add_argument("--record", type=Path, default=Path("docs/recipe.json"), help="(default: %(default)s)")
+    parser.add_argument("--write", type=Path, default=Path("docs/recipe.md"), help="(default: %(default)s)")
     args = parser.parse_args()
-    dataset = clean(load_dataset(args.data, size=args.size))
-    start = Settings(
-        weights=find_weights(args.weights, "mobilenet_v1", 1.0), size=args.size, epochs=args.epochs, patience=0
-    )
-    ladder = rungs(start, args.votes, tuple(args.teacher))
-    rows = [
-        _measure(dataset, name, settings, args.seeds, args.out / f"{args.size}px-{args.epochs}-{number}")
-        for number, (name, settings) in enumerate(ladder)
-    ]
-    whole = replace(ladder[-1][1], epochs=args.changes)
-    changed = [
-        _measure(
-            dataset, name, settings, args.seeds, args.out / f"{args.size}px-{args.changes}-{name.replace(' ', '-')}"
-        )
-        for name, settings in (changes(whole) if args.changes else [])
-    ]
-    table = as_markdown(rows, start, _repeatable(args), changed=changed, longer=args.changes, finished=args.finished)
-    print(table)
-    if args.write:
-        args.write.write_text(table, encoding="utf-8")
+    if (args.ladder or args.changes) and not (args.data and args.votes and args.teacher):
+        parser.error("to measure, name the data, --votes and at least one --teacher")
+    record = read_record(args.record)
+
+    def save() -> None:
+        write_whole(args.record, (json.dumps(record, indent=1) + "\n").encode())
+        write_whole(args.write, as_markdown(record).encode())
+
+    for folder in args.finished:
+        record.setdefault("trainings", {"rows": {}})["rows"][folder.name] = list(describe(folder))
+    if args.ladder or args.changes:
+        _measure(args, record, save)
+    save()
+    print(as_markdown(record))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 import json
 from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
-from benchmarks.recipe import as_markdown, changes, describe, preset_of, rungs
+from benchmarks.recipe import as_markdown, changes, describe, measure, open_section, preset_of, read_record, rungs
+from edge.errors import UsageError
 from trainer import keras_file
 from trainer.augmentation import Recipe
 from trainer.presets import PRESETS, VIEWS
@@ -66,17 +68,54 @@ def test_a_whole_training_is_called_by_the_preset_that_repeats_it(name):
     assert preset_of(settings | lessons | {"learning_rate": 0.5}) == ""
 
 
+ASKED = {"size": 48, "epochs": 4, "seeds": [1, 2], "teachers": ["one"]}
+
+
+def section(rows, **asked):
+    return {"asked": ASKED | asked, "command": "python -m …", "rows": rows}
+
+
 def test_the_page_holds_gains_and_whole_trainings(folder):
-    rows = [("bare", [0.4]), ("more", [0.5, 0.52])]
-    page = as_markdown(rows, Settings(epochs=4), "python -m …", changed=[], longer=0, finished=[folder])
+    record = {
+        "ladder": section({"bare": [0.4], "more": [0.5, 0.52]}),
+        "trainings": {"rows": {"mine": describe(folder)}},
+    }
+    page = as_markdown(record)
     assert "| + more | 51.00% | +11.00 | 50.00%, 52.00% |" in page
     assert "| `mine`: mobilenet_v1" in page
     assert "One thing changed" not in page
 
 
 def test_the_page_holds_what_each_change_of_the_whole_costs():
-    changed = [("nothing", [0.7]), ("no mixup", [0.69])]
-    page = as_markdown([("bare", [0.4])], Settings(), "python -m …", changed=changed, longer=10, finished=[])
+    page = as_markdown({"changes": section({"nothing": [0.7], "no mixup": [0.69]}, epochs=10, seeds=[1])})
     assert "for 10 epochs, and the same with one thing changed; means of one seed" in page
     assert "| nothing | 70.00% |  |\n| no mixup | 69.00% | -1.00 |" in page
     assert "Whole trainings" not in page
+
+
+def test_a_row_is_trained_once_from_each_seed_and_never_again():
+    trained = []
+
+    def train(name, settings, seed):
+        trained.append((name, settings.seed, seed))
+        return 0.5
+
+    known = section({"nothing": [0.7, 0.71]})
+    plan = [("nothing", Settings()), ("no mixup", Settings())]
+    assert list(measure(known, plan, train)) == ["no mixup"]
+    assert trained == [("no mixup", 1, 1), ("no mixup", 2, 2)]
+    assert known["rows"] == {"nothing": [0.7, 0.71], "no mixup": [0.5, 0.5]}
+    assert list(measure(known, plan, train)) == []
+
+
+def test_rows_that_were_measured_otherwise_stand_beside_no_new_ones():
+    record = {"changes": section({"nothing": [0.7]})}
+    assert open_section(record, "changes", ASKED, "python -m …")["rows"] == {"nothing": [0.7]}
+    with pytest.raises(UsageError, match=r"changes: measured before with teachers \['one'\], not \['two'\]"):
+        open_section(record, "changes", ASKED | {"teachers": ["two"]}, "python -m …")
+    assert open_section(record, "ladder", ASKED, "python -m …")["rows"] == {}
+
+
+def test_the_page_in_the_repository_is_the_one_that_its_record_makes():
+    docs = Path(__file__).parents[2] / "docs"
+    assert as_markdown(read_record(docs / "recipe.json")) == (docs / "recipe.md").read_text(encoding="utf-8")
