@@ -85,13 +85,13 @@ def changes(whole: Settings) -> list[tuple[str, Settings]]:
     views = whole.augmentation
     return [
         ("nothing", whole),
-        ("without the last block, on a map of 6x6", replace(whole, blocks=V1_BLOCKS - 1, last_stride=1)),
-        ("without the last two blocks", replace(whole, blocks=V1_BLOCKS - 2)),
-        ("views as close as Haar's boxes", replace(whole, augmentation=replace(views, closer=0.17))),
-        ("no label smoothing", replace(whole, label_smoothing=0.0)),
         ("no mixup", replace(whole, augmentation=replace(views, mixup=0.0))),
+        ("no label smoothing", replace(whole, label_smoothing=0.0)),
         ("no averaged weights", replace(whole, ema=0.0)),
         ("no blur and noise", replace(whole, augmentation=replace(views, blur=0.0, noise=0.0))),
+        ("views as close as Haar's boxes", replace(whole, augmentation=replace(views, closer=0.17))),
+        ("without the last block, on a map of 6x6", replace(whole, blocks=V1_BLOCKS - 1, last_stride=1)),
+        ("without the last two blocks", replace(whole, blocks=V1_BLOCKS - 2)),
     ]
 
 
