@@ -51,8 +51,7 @@ either way may be chance."""
 LEFT_OUT = """\
 Mixup costs two points in so short a training: each face is seen mixed, and learned more slowly. Whether thirty epochs
 pay that back is not known yet: everything below with mixup was trained with it from end to end. Label smoothing gives
-nothing beside teachers, whose answers are soft already; without it the loss on PublicTest is 0.93 instead of 1.14.
-Averaged weights lag behind here too, and the cosine's end does their work."""
+nothing beside teachers, whose answers are soft already; without it the loss on PublicTest is 0.93 instead of 1.14."""
 
 TRAININGS = "By their presets (`mien-train fit --help`); minutes on two cores that did other things too."
 
