@@ -49,9 +49,9 @@ All that the ladder adds, for {epochs} epochs, and the same with one thing chang
 either way may be chance."""
 
 LEFT_OUT = """\
-Mixup costs two points in so short a training: each face is seen mixed, and learned more slowly. Whether thirty epochs
-pay that back is not known yet: everything below with mixup was trained with it from end to end. Label smoothing gives
-nothing beside teachers, whose answers are soft already; without it the loss on PublicTest is 0.93 instead of 1.14."""
+Without mixup so short a training reads two points more, from one seed; whether thirty epochs pay that back is not
+known yet: everything below with mixup was trained with it from end to end. Label smoothing beside teachers gives
+nothing that could be told from chance. What has no row here is kept on the word of the papers that bring it."""
 
 TRAININGS = "By their presets (`mien-train fit --help`); minutes on two cores that did other things too."
 
