@@ -51,7 +51,8 @@ either way may be chance."""
 LEFT_OUT = """\
 Without mixup so short a training reads two points more, from one seed; whether thirty epochs pay that back is not
 known yet: everything below with mixup was trained with it from end to end. Label smoothing beside teachers gives
-nothing that could be told from chance. What has no row here is kept on the word of the papers that bring it."""
+nothing that could be told from chance. Averaged weights, which lag two epochs behind, cost a point where there are
+only ten. What has no row here is kept on the word of the papers that bring it."""
 
 TRAININGS = "By their presets (`mien-train fit --help`); minutes on two cores that did other things too."
 
