@@ -1,7 +1,7 @@
 """Trains the literature's networks, each in a folder of its own, and goes on there after a kill.
 
-`RUN/backup` is what an unfinished training goes on from (Keras's `BackupAndRestore`, after every epoch), and
-`RUN/history.csv` its epochs; see also `trainer.compare_plan`. Order and dropout follow from the seed and the epoch, so
+`RUN/resume-NNNN.weights.h5` is what an unfinished training goes on from after so many epochs, and `RUN/history.csv` its
+epochs; see also `trainer.compare_plan`. Order and dropout follow from the seed and the epoch, so
 that a training that was killed comes to the figures of one that was not.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -33,7 +32,7 @@ from trainer.evaluation import evaluate, open_classifier
 from trainer.fused_norm import fuse
 from trainer.output_file import write_whole
 from trainer.readers import Progress
-from trainer.run_folder import lacking_room
+from trainer.run_folder import alone, lacking_room, save_weights
 from trainer.trained import name_of
 from trainer.training import current_commit, jit_choice, restore_seeds
 
@@ -54,7 +53,8 @@ def run(job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None]) -> 
         What is in `result.json`.
 
     Raises:
-        BadDataError: the loss is no number any more; the message names preset and epoch.
+        BadDataError: the loss is no number any more (the message names preset and epoch), the weights to go on from
+            cannot be read, or another process trains there.
         OutputError: the folder cannot be written.
     """
     dataset, notes = divide(job, dataset), []
@@ -66,15 +66,17 @@ def run(job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None]) -> 
         notes.append(note)
     network = _compiled(job, dataset)
     try:
-        with bar(job.name) as progress:
-            _train(job, network, dataset, progress, say)
-        result = {**_circumstances(job, dataset, network), "notes": notes, **_figures(job, network, dataset)}
-        write_whole(job.folder / "result.json", json.dumps(result, indent=1).encode())
+        with alone(job.folder):
+            with bar(job.name) as progress:
+                _train(job, network, dataset, progress, say)
+            result = {**_circumstances(job, dataset, network), "notes": notes, **_figures(job, network, dataset)}
+            write_whole(job.folder / "result.json", json.dumps(result, indent=1).encode())
+            for kept in _kept(job.folder):
+                kept.unlink()
     except OSError as error:
         if isinstance(error, MienError):
             raise
         raise _unwritten(job.folder, error.strerror or str(error)) from error
-    shutil.rmtree(job.folder / "backup", ignore_errors=True)
     return result
 
 
@@ -116,19 +118,53 @@ def _compiled(job: Job, dataset: Dataset) -> keras.Model:
 def _train(job: Job, network: keras.Model, dataset: Dataset, progress: Progress, say: Callable[[str], None]) -> None:
     epochs = job.asked["epochs"]
     batches = FacesInTurn(dataset.train, job.preset.batch, job.asked["seed"])
+    behind = _resume(job.folder, network)
     network.fit(
         batches,
         validation_data=(_scaled(dataset.validation.images), dataset.validation.labels),
         shuffle=False,  # they shuffle the images; Keras would shuffle the batches
+        initial_epoch=behind,
         epochs=epochs,
         verbose=0,
         callbacks=[
             Watch(job, epochs, batches, progress, say),  # before what it guards
             keras.callbacks.CSVLogger(job.folder / "history.csv", append=True),
-            # Kept until the result is written: a kill before that costs no epoch.
-            keras.callbacks.BackupAndRestore(job.folder / "backup", double_checkpoint=True, delete_checkpoint=False),
+            Keep(job.folder),  # until the result is written: a kill before that costs no epoch
         ],
     )
+
+
+def _kept(folder: Path) -> list[Path]:
+    return sorted(folder.glob("resume-*.weights.h5"))
+
+
+def _resume(folder: Path, network: keras.Model) -> int:
+    """Take weights and optimizer where the last finished epoch left them; returns how many are finished."""
+    if not (kept := _kept(folder)):
+        return 0
+    network.optimizer.build(network.trainable_variables)
+    try:
+        network.load_weights(kept[-1])
+    except (OSError, ValueError, KeyError) as error:
+        raise BadDataError(
+            f"{kept[-1]}: cannot go on from here ({error}); remove {folder} to start this network again"
+        ) from error
+    return int(kept[-1].name.split(".")[0].removeprefix("resume-"))
+
+
+class Keep(keras.callbacks.Callback):
+    """Keeps the weights that a killed training goes on from, after each epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write this epoch's, then remove those before."""
+        before = _kept(self._folder)
+        save_weights(self.model, self._folder / f"resume-{epoch + 1:04d}.weights.h5")
+        for old in before:
+            old.unlink()
 
 
 class FacesInTurn(keras.utils.PyDataset):
@@ -275,7 +311,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
 
 
 def _read_history(path: Path) -> list[dict[str, str]]:
-    """Each epoch once: one that was killed between its line and its backup was done again."""
+    """Each epoch once: one that was killed between its line and its weights was done again."""
     with path.open(encoding="utf-8", newline="") as file:
         return list({row["epoch"]: row for row in csv.DictReader(file)}.values())
 

@@ -6,6 +6,7 @@ A `.keras` file is a ZIP; `mien.json` is one more member, which Keras passes ove
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,15 +35,22 @@ _VALUE_MODULES = ("keras.initializers", "keras.regularizers", "keras.constraints
 
 
 def save_network(network: keras.Model, card: dict[str, Any], path: Path) -> None:
-    """Write `network` and its card to `path`; a kill leaves the file that was there before."""
+    """Write `network` and its card to `path`; a kill or a power cut leaves the file that was there before."""
     partial = path.with_name("partial.keras")
     try:
         network.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
             archive.writestr(CARD, json.dumps(card, indent=2))
+        to_disk(partial)
         partial.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def to_disk(path: Path) -> None:
+    """Wait until what was written to a file is on the disk itself, not on its way there."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def load_network(path: Path) -> tuple[keras.Model, dict[str, Any]]:

@@ -53,8 +53,7 @@ class RunState:
                 self._refuse_other(run, _flatten(begun), _flatten(asked))
             else:
                 replace_text(run, json.dumps(asked, indent=2))
-            if self._history_path.exists():
-                self.history = _read_json(self._history_path, list)
+            self._read_history()
         except OSError as error:
             if isinstance(error, MienError):
                 raise
@@ -73,6 +72,10 @@ class RunState:
     @property
     def _history_path(self) -> Path:
         return self.folder / "history.json"
+
+    def _read_history(self) -> None:
+        if self._history_path.exists():
+            self.history = _read_json(self._history_path, list)
 
     def _weights_path(self, epoch: int) -> Path:
         return self.folder / f"resume-{epoch:04d}.weights.h5"
@@ -96,14 +99,18 @@ class RunState:
     def keep_weights(self, model: keras.Model) -> None:
         """Write what the epoch after this one starts from. Until `record` the run still stands at the epoch before."""
         epoch = len(self.history) + 1
+        self.refuse_full_disk(model, f"epoch {epoch}")
+        with self._writing(f"epoch {epoch}"):
+            save_weights(model, self._weights_path(epoch))
+
+    def refuse_full_disk(self, model: keras.Model, what: str) -> None:
+        """Look whether `model` fits on the disk, before anything of it is written.
+
+        Raises:
+            OutputError: it does not; the message calls it `what`.
+        """
         if lack := lacking_room(model, self.folder):
-            raise self._unwritten(epoch, lack)
-        with self._writing(epoch):
-            partial = self.folder / "partial.weights.h5"
-            model.save_weights(partial)
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())  # the history that names it must not reach the disk before it
-            partial.replace(self._weights_path(epoch))
+            raise self._unwritten(what, lack)
 
     def record(self, phase: str, logs: dict[str, Any], seconds: float) -> None:
         """Note a finished epoch whose weights are kept. A kill leaves the epoch before or this one to go on from."""
@@ -111,7 +118,7 @@ class RunState:
             {"phase": phase, "seconds": round(seconds, 1), **{key: float(value) for key, value in logs.items()}}
         )
         epoch = len(self.history)
-        with self._writing(epoch):
+        with self._writing(f"epoch {epoch}"):
             replace_text(self._history_path, json.dumps(self.history, indent=2))
             for old in self.folder.glob("resume-*.weights.h5"):
                 if old != self._weights_path(epoch):
@@ -119,50 +126,37 @@ class RunState:
 
     @contextlib.contextmanager
     def guarding(self) -> Iterator[None]:
-        """Train here alone; name a full disk, whoever was writing to it, and leave nothing half written behind.
+        """Train here alone, from where this or another process stopped.
+
+        A full disk is named, whoever was writing to it, and nothing half written stays behind.
 
         Raises:
             BadDataError: another process trains here.
             OutputError: the disk is full.
         """
-        with self._alone():
+        with alone(self.folder):
+            self._read_history()  # another process may have been training here until now
             try:
                 yield
             except Exception as error:
                 # TensorBoard's writer has errors of its own for it, h5py a text.
                 if isinstance(error, MienError) or os.strerror(errno.ENOSPC) not in str(error):
                     raise
-                raise self._unwritten(len(self.history) + 1, os.strerror(errno.ENOSPC)) from error
+                raise self._unwritten(f"epoch {len(self.history) + 1}", os.strerror(errno.ENOSPC)) from error
             finally:
                 for partial in self.folder.glob("partial.*"):
                     partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(folder)
-            raise BadDataError(
-                f"{self.folder}: another mien-train is training here; wait for it, or name another --out"
-            ) from error
-        try:
-            yield
-        finally:
-            os.close(folder)
-
-    @contextlib.contextmanager
-    def _writing(self, epoch: int) -> Iterator[None]:
+    def _writing(self, what: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise self._unwritten(epoch, os.strerror(error.errno) if error.errno else str(error)) from error
+            raise self._unwritten(what, os.strerror(error.errno) if error.errno else str(error)) from error
 
-    def _unwritten(self, epoch: int, reason: str) -> OutputError:
+    def _unwritten(self, what: str, reason: str) -> OutputError:
         return OutputError(
-            f"{self.folder}: epoch {epoch} cannot be written ({reason}); make room and give the same command again to "
-            "go on"
+            f"{self.folder}: {what} cannot be written ({reason}); make room and give the same command again to go on"
         )
 
     def beats_all(self, val_accuracy: float) -> bool:
@@ -183,8 +177,36 @@ class RunState:
     def note_settled(self) -> None:
         """Note that the best network is final."""
         self.history[-1]["settled"] = True
-        with self._writing(len(self.history)):
+        with self._writing("the settled network"):
             replace_text(self._history_path, json.dumps(self.history, indent=2))
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold `folder` against other processes that train there.
+
+    Raises:
+        BadDataError: another one does.
+    """
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadDataError(
+                f"{folder}: another mien-train is training here; wait for it, or name another --out"
+            ) from error
+        yield
+    finally:
+        os.close(held)
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Write weights and the optimizer's state; a kill or a power cut leaves what was there, or this file whole."""
+    partial = path.with_name("partial.weights.h5")
+    model.save_weights(partial)
+    keras_file.to_disk(partial)  # what names it must not reach the disk before it
+    partial.replace(path)
 
 
 def lacking_room(model: keras.Model, folder: Path) -> str:
@@ -192,10 +214,10 @@ def lacking_room(model: keras.Model, folder: Path) -> str:
 
     To be asked before HDF5 writes: it does not survive a full disk, but takes the whole process down at the end.
     """
+    optimizer = getattr(model, "optimizer", None)  # only what was compiled has one
+    state = optimizer.variables if optimizer else ()
     floats = sum(
-        math.prod(value.shape)
-        for value in (*model.variables, *model.variables, *model.optimizer.variables)
-        if value.dtype == "float32"
+        math.prod(value.shape) for value in (*model.variables, *model.variables, *state) if value.dtype == "float32"
     )
     needed, free = 4 * floats + 1024**2, shutil.disk_usage(folder).free
     return "" if free >= needed else f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free"

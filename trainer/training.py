@@ -129,21 +129,21 @@ def fit(
     card = _card(dataset, settings, network, source, command)
     model = _with_lessons(network, settings, dataset, panel)
     steps = math.ceil(len(dataset.train) / settings.batch)
-    for phase in ("head", "all"):
-        first, last = (
-            (0, settings.head_epochs)
-            if phase == "head"
-            else (settings.head_epochs, settings.head_epochs + settings.epochs)
-        )
-        if len(state.history) >= last:
-            continue
-        _compile(model, network, settings, phase, steps)
-        state.resume(model, phase)
-        if state.should_stop(settings.patience):
-            break
-        start = max(first, len(state.history))
-        restore_seeds(network, start * steps)
-        with state.guarding():
+    with state.guarding():
+        for phase in ("head", "all"):
+            first, last = (
+                (0, settings.head_epochs)
+                if phase == "head"
+                else (settings.head_epochs, settings.head_epochs + settings.epochs)
+            )
+            if len(state.history) >= last:
+                continue
+            _compile(model, network, settings, phase, steps)
+            state.resume(model, phase)
+            if state.should_stop(settings.patience):
+                break
+            start = max(first, len(state.history))
+            restore_seeds(network, start * steps)
             model.fit(
                 FaceBatches(
                     dataset.train,
@@ -165,11 +165,12 @@ def fit(
                 verbose=verbose,
                 callbacks=_callbacks(state, network, dataset, card, settings, phase),
             )
-    if devices > 1:
-        keras.distribution.set_distribution(None)
-    if not state.settled:
-        _settle(state.best_path, dataset)
-        state.note_settled()
+        if devices > 1:
+            keras.distribution.set_distribution(None)
+        if not state.settled:
+            state.refuse_full_disk(network, "the settled network")
+            _settle(state.best_path, dataset)
+            state.note_settled()
     return state.best_path
 
 

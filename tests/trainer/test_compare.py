@@ -18,7 +18,7 @@ import keras
 from rich.console import Console
 
 from edge.errors import BadDataError, OutputError, UsageError
-from trainer import baselines, compare, compare_report, keras_file
+from trainer import baselines, compare, compare_report, keras_file, run_folder
 from trainer.baselines import Preset, Reported, find_presets
 from trainer.cli import main
 from trainer.compare_plan import Job, begin, divide, plan
@@ -179,6 +179,46 @@ def test_a_killed_training_goes_on_to_the_figures_of_one_that_was_not(drawn, tmp
             assert float(resumed[figure]) == pytest.approx(float(uninterrupted[figure]), rel=1e-5)
     assert result["test"] == expected["test"]
     assert len({epoch["loss"] for epoch in other}) == 3
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_kill_while_the_weights_are_written_costs_that_epoch_alone(drawn, tmp_path, monkeypatch, epoch):
+    [job] = planned(drawn, tmp_path / "killed", [DROPPING])
+    [through] = planned(drawn, tmp_path / "through", [DROPPING])
+    told: list[str] = []
+    whole = keras.Model.save_weights
+
+    def half(model: keras.Model, path: Path) -> None:
+        whole(model, path)
+        if len(told) == epoch:
+            path.write_bytes(path.read_bytes()[:1000])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "save_weights", half)
+    with pytest.raises(KeyboardInterrupt):
+        train(job, drawn, told.append)
+    monkeypatch.undo()
+    again: list[str] = []
+    assert train(job, drawn, again.append)["test"] == train(through, drawn)["test"]
+    assert [line.split(",")[0] for line in again] == [
+        f"small-official: epoch {number} of 3" for number in range(epoch, 4)
+    ]
+    assert sorted(path.name for path in job.folder.iterdir()) == ["history.csv", "result.json", "run.json"]
+
+
+def test_damaged_weights_to_go_on_from_are_named(drawn, tmp_path):
+    [job] = planned(drawn, tmp_path)
+    job.folder.mkdir(parents=True)
+    (job.folder / "resume-0002.weights.h5").write_bytes(b"cut short")
+    with pytest.raises(BadDataError, match=r"resume-0002.weights.h5: cannot go on from here \(.*; remove .*small"):
+        train(job, drawn)
+
+
+def test_two_comparisons_in_one_folder_at_once_are_refused(drawn, tmp_path):
+    [job] = planned(drawn, tmp_path)
+    job.folder.mkdir(parents=True)
+    with run_folder.alone(job.folder), pytest.raises(BadDataError, match="another mien-train is training here; wait"):
+        train(job, drawn)
 
 
 def test_a_full_disk_ends_a_training_before_it_is_written_to_and_room_lets_it_go_on(drawn, tmp_path, monkeypatch):

@@ -634,5 +634,36 @@ def test_two_trainings_in_one_folder_at_once_are_refused(drawn, tmp_path):
         with pytest.raises(BadDataError, match="another mien-train is training here; wait"), second.guarding():
             pass
         assert (tmp_path / "partial.keras").exists(), "it is the first one's"
+        first.record("all", {"val_accuracy": 0.5}, 1.0)
     with second.guarding():
-        pass
+        assert second.history == first.history, "it goes on from where the first one stopped"
+
+
+def test_a_run_s_folder_is_held_until_its_network_is_final(drawn, tmp_path, monkeypatch):
+    def look(path: Path, dataset: Dataset) -> None:
+        with pytest.raises(BadDataError, match="another mien-train is training here"), run_folder.alone(path.parent):
+            pass
+
+    monkeypatch.setattr(training, "_settle", look)
+    assert fit(drawn, replace(SETTINGS, head_epochs=0, epochs=1), tmp_path).exists()
+    with run_folder.alone(tmp_path):
+        assert run_folder.RunState(tmp_path, replace(SETTINGS, head_epochs=0, epochs=1), drawn).settled
+
+
+def test_a_disk_that_is_full_when_the_network_is_to_be_made_final_costs_no_epoch(drawn, tmp_path, monkeypatch):
+    settings = replace(SETTINGS, head_epochs=0, epochs=1)
+    recording = run_folder.RunState.record
+
+    def record(state: run_folder.RunState, *args: Any) -> None:
+        recording(state, *args)
+        full = shutil.disk_usage(tmp_path)._replace(free=0)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+
+    monkeypatch.setattr(run_folder.RunState, "record", record)
+    with pytest.raises(OutputError, match=r"the settled network cannot be written \(.* MB are free\); make room"):
+        fit(drawn, settings, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(training, "build_network", _small["small_network"])
+    fit(drawn, settings, tmp_path)
+    [epoch] = json.loads((tmp_path / "history.json").read_text())
+    assert epoch["settled"]
