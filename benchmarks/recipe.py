@@ -26,6 +26,7 @@ from trainer import keras_file, training
 from trainer.augmentation import NO_VIEW, Recipe
 from trainer.backbones import SCRATCH, TRAINED, V1_BLOCKS, find_weights
 from trainer.datasets import clean, load_dataset
+from trainer.identity import data_identity, file_identity
 from trainer.output_file import write_whole
 from trainer.presets import PRESETS, TEACHER, VIEWS, Preset
 from trainer.trained import name_of
@@ -59,15 +60,16 @@ TRAININGS = "By their presets (`mien-train fit --help`); minutes on two cores th
 
 WHOLE = """\
 `faces-v1-48` and `teacher-v1-48` differ in their first weights alone, VGGFace2's and ImageNet's. The first two
-teachers are no larger than their student; larger ones wait for a GPU (`teacher-v1-96`, `teacher-v2-96`). The VGG, from
-nothing, is as good as they are from ImageNet's weights, and taught nobody in this table. A small model at a quarter
-of the width came nowhere near the full one, cut out of it or not; at half the width and without the last two blocks,
-which hold half of the weights and an eighth of the sums, it did. MobileNetV2 at 0.35 was not tried: there were no
-ImageNet weights of it. Where all Training rows were trained on, copies of PublicTest's images were among them and
-flatter that row; its teachers are the others', who saw none. `mien-v1-48-closer` went on from seed 2, exported, and
-was taught by it: in int8 that made 70.35% on PublicTest into 70.72%, and it ships. `mien-v1-48-closer-unmixed` began
-at the same file, under another name, and differs by `--mixup 0 --label-smoothing 0` alone: the same figure but for
-chance, found in its second epoch, while on the training faces it went on learning."""
+teachers are no larger than their student; what sees more pixels (`teacher-v1-96`, `teacher-v2-96`) or is larger
+(`teacher-vgg-48-wide`) waits for a GPU. The VGG, from nothing, is as good as they are from ImageNet's weights, and
+taught nobody in this table. A small model at a quarter of the width came nowhere near the full one, cut out of it or
+not; at half the width and without the last two blocks, which hold half of the weights and an eighth of the sums, it
+did. MobileNetV2 at 0.35 was not tried: there were no ImageNet weights of it. Where all Training rows were trained on,
+copies of PublicTest's images were among them and flatter that row; its teachers are the others', who saw none.
+`mien-v1-48-closer` went on from seed 2, exported, and was taught by it: in int8 that made 70.35% on PublicTest into
+70.72%, and it ships. `mien-v1-48-closer-unmixed` began at the same file, under another name, and
+went without mixup and label smoothing: the same figure but for chance, found in its second epoch, while on the
+training faces it went on learning."""
 
 
 def rungs(start: Settings, votes: str, teachers: tuple[str, ...]) -> list[tuple[str, Settings]]:
@@ -255,7 +257,15 @@ def _measure(args: argparse.Namespace, record: Record, save: Callable[[], None])
             continue
         ladder = rungs(replace(start, epochs=epochs), args.votes, tuple(args.teacher))
         teachers = [name_of(Path(teacher)) for teacher in args.teacher]
-        asked = {"size": args.size, "epochs": epochs, "seeds": args.seeds, "teachers": teachers}
+        asked = {
+            "size": args.size,
+            "epochs": epochs,
+            "seeds": args.seeds,
+            "teachers": teachers,
+            # Names stay where what they name changes, and rows that were measured otherwise compare with nothing.
+            "files": [file_identity(name) for name in (start.weights, args.votes, *args.teacher)],
+            "data": data_identity([dataset.train, dataset.validation]),
+        }
         section = open_section(record, part, asked, _repeatable(args, part))
 
         def train(name: str, settings: Settings, seed: int, part: str = part) -> float:

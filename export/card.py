@@ -78,7 +78,9 @@ def _lessons(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a network learned from beside its labels; nothing where it did not."""
     teachers = [
         f"{each['architecture']} from {each['pretraining']}, {_share(each['validation_accuracy'])} on the validation "
-        f"split, trained by `{each['command']}`" + (f" at {each['commit']}" if "commit" in each else "")
+        f"split, trained by `{each['command']}`"
+        + (f" at {each['commit']}" if "commit" in each else "")
+        + (f", {each['file']}" if "file" in each else "")
         for each in provenance.get("teachers", [])
     ]
     votes = provenance.get("settings", {}).get("votes")

@@ -306,6 +306,7 @@ def _teachers(args: argparse.Namespace) -> list[argparse.Namespace]:
         parser = Parser("mien-train")
         add_fit(parser.add_subparsers())
         words = ["fit", str(args.data), "--preset", name]
+        words += ["--seed", str(seed)] if (seed := _preset(args).seeds.get(name)) else []
         # A folder is for all of them; a file only for who would start from one; a network of ours only for this one.
         file = find_preset(name).options.get("weights") not in (SCRATCH, TEACHER)
         own = args.weights == TEACHER or args.weights.endswith(TRAINED)

@@ -7,7 +7,7 @@ networks teach it. docs/recipe.md tells how long each took on two cores; those m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge.errors import UsageError
@@ -22,12 +22,14 @@ class Preset:
         options: `mien-train fit`'s, by the names that its parser keeps them under.
         teachers: presets that are trained first, beside it, and teach it.
         votes: true where it also learns FER+'s votes.
+        seeds: of teachers that are not trained from their own seed.
     """
 
     summary: str
     options: Mapping[str, Any]
     teachers: tuple[str, ...] = ()
     votes: bool = False
+    seeds: Mapping[str, int] = field(default_factory=dict)
 
 
 VIEWS = ("mixup", "blur", "noise", "closer")
@@ -37,6 +39,7 @@ TEACHER = "teacher"
 """As `--weights`: the first teacher's network, which is wider."""
 
 _SHARP = {"blur": 0.0, "noise": 0.0}
+_CLOSER = {"weights": TEACHER, "head_epochs": 0, "epochs": 20, "learning_rate": 5e-4, "closer": 0.17, "patience": 0}
 _QUARTER = {"width": 0.25, "head_epochs": 0, "epochs": 60, "dropout": 0.1, "patience": 0}
 
 PRESETS = {
@@ -77,17 +80,17 @@ PRESETS = {
     ),
     "mien-v1-48-closer": Preset(
         "what ships: mien-v1-48 taught once more, by itself alone, on views as close as Haar's boxes",
-        {
-            "weights": TEACHER,
-            "head_epochs": 0,
-            "epochs": 20,
-            "learning_rate": 5e-4,
-            "mixup": 0.2,
-            "closer": 0.17,
-            "patience": 0,
-        },
+        {"mixup": 0.2, **_CLOSER},
         teachers=("mien-v1-48",),
         votes=True,
+        seeds={"mien-v1-48": 2},
+    ),
+    "mien-v1-48-closer-unmixed": Preset(
+        "the same without mixup and label smoothing, and no better",
+        {"mixup": 0.0, "label_smoothing": 0.0, **_CLOSER},
+        teachers=("mien-v1-48",),
+        votes=True,
+        seeds={"mien-v1-48": 2},
     ),
     "mien-v1-48-small": Preset(
         "half-width MobileNetV1 without its last two blocks, cut out of the full one and taught by it",
@@ -117,7 +120,7 @@ PRESETS = {
         votes=True,
     ),
     "teacher-v1-96": Preset(
-        "MobileNetV1 on faces enlarged to 96 px, a 6x6 map: a larger teacher, for a GPU",
+        "MobileNetV1 on faces enlarged to 96 px, a 6x6 map: four times the sums, for a GPU",
         {"size": 96, "epochs": 60, "mixup": 0.2, "patience": 0},
         votes=True,
     ),
@@ -126,10 +129,26 @@ PRESETS = {
         {"backbone": "mobilenet_v2", "size": 96, "epochs": 60, "mixup": 0.2, "patience": 0, "seed": 2},
         votes=True,
     ),
+    "teacher-vgg-48-wide": Preset(
+        "teacher-vgg-48 at twice its width: a larger one of another kind, for a GPU",
+        {
+            "backbone": "vgg",
+            "width": 1.5,
+            "weights": "none",
+            "head_epochs": 0,
+            "epochs": 80,
+            "dropout": 0.4,
+            "mixup": 0.2,
+            "patience": 0,
+            "seed": 3,
+            **_SHARP,
+        },
+        votes=True,
+    ),
     "mien-v1-48-long": Preset(
-        "mien-v1-48 with larger teachers and five times the patience, for a GPU",
-        {"epochs": 150, "mixup": 0.4, "patience": 0, "distillation": 2.0},
-        teachers=("teacher-v1-96", "teacher-v2-96"),
+        "mien-v1-48 from stronger teachers, five times as long, on views as close as Haar's boxes, for a GPU",
+        {"epochs": 150, "mixup": 0.2, "label_smoothing": 0.0, "closer": 0.17, "patience": 0, "distillation": 2.0},
+        teachers=("teacher-v1-96", "teacher-v2-96", "teacher-vgg-48-wide"),
         votes=True,
     ),
     "faces-v1-48": Preset(

@@ -34,6 +34,7 @@ from trainer.distillation import Distillation, Panel, VotesHead, open_panel
 from trainer.evaluation import predict
 from trainer.folding import fast_dtype
 from trainer.fused_norm import fuse
+from trainer.identity import file_identity
 from trainer.run_folder import RunState
 from trainer.votes import read_votes, votes_of
 
@@ -364,6 +365,7 @@ def _teacher(path: Path) -> dict[str, Any]:
     return {
         key: told.get(key, "not told") for key in ("architecture", "pretraining", "dataset", "command", "commit")
     } | {
+        "file": file_identity(str(path)),
         "validation_accuracy": card.get("selected", {}).get("validation_accuracy"),
         "left_out_of_training": told.get("left_out_of_training"),
     }

@@ -18,6 +18,8 @@ from trainer.training import Settings
 
 pytestmark = pytest.mark.trainer
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -66,6 +68,11 @@ def test_a_whole_training_is_called_by_the_preset_that_repeats_it(name):
     settings = asdict(Settings(**options)) | {"weights": start, "seed": 9, "augmentation": asdict(Recipe(**views))}
     assert preset_of(settings | lessons) == name
     assert preset_of(settings | lessons | {"learning_rate": 0.5}) == ""
+
+
+def test_every_whole_training_on_the_page_can_be_asked_for_by_name():
+    for cells in read_record(ROOT / "docs" / "recipe.json")["trainings"]["rows"].values():
+        assert cells[0].split("`")[1] in PRESETS
 
 
 ASKED = {"size": 48, "epochs": 4, "seeds": [1, 2], "teachers": ["one"]}

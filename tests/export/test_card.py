@@ -39,9 +39,12 @@ def test_teachers_and_votes_are_told_where_there_were_any():
     teacher = {
         "architecture": "mobilenet_v2", "pretraining": "none", "validation_accuracy": 0.675, "command": "mien-train fit"
     }  # fmt: skip
-    provenance = {"teachers": [teacher, teacher | {"commit": "5eed"}], "settings": {"votes": "ferplus.csv"}}
+    provenance = {
+        "teachers": [teacher, teacher | {"commit": "5eed", "file": "sha256:0ff"}],
+        "settings": {"votes": "ferplus.csv"},
+    }
     card = as_markdown(BARE | {"provenance": provenance}, file_name="some.tflite", file_bytes=1)
     told = "mobilenet_v2 from none, 67.50% on the validation split, trained by `mien-train fit`"
-    assert f"| taught by | {told}; {told} at 5eed |" in card
+    assert f"| taught by | {told}; {told} at 5eed, sha256:0ff |" in card
     assert "| votes | FER+'s, `ferplus.csv`, by a second head |" in card
     assert "taught by" not in as_markdown(BARE, file_name="some.tflite", file_bytes=1)

@@ -37,6 +37,7 @@ def _tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
         "other": Preset("another network", TINY | {"backbone": "mobilenet_v2", "weights": "imagenet"}),
         "both": Preset("taught by two", TINY | {"weights": "none"}, teachers=("plain", "other")),
         "cut": Preset("begins as plain does", TINY | {"weights": presets.TEACHER}, teachers=("plain",)),
+        "seeded": Preset("taught by plain from another seed", TINY, teachers=("plain",), seeds={"plain": 6}),
         "taught": Preset("taught by plain", TINY | {"mixup": 0.3}, teachers=("plain",), votes=True),
     }
     monkeypatch.setattr(presets, "PRESETS", tiny)
@@ -71,6 +72,14 @@ def test_options_beside_a_preset_win_wherever_they_stand(runs, drawn_npz):
         assert main(["fit", str(drawn_npz), *command, "--out", str(runs / str(place))]) == 0
         assert settings(runs / str(place))["epochs"] == 2
         assert settings(runs / str(place))["seed"] == 5
+
+
+def test_a_preset_can_name_the_seed_of_its_teacher(runs, drawn_npz):
+    assert main(["fit", str(drawn_npz), "--preset", "seeded", "--seed", "7"]) == 0
+    teacher = runs / "plain-seed6" / "model.keras"
+    assert settings(runs / "plain-seed6")["seed"] == 6
+    [taught_by] = read_card(runs / "seeded-seed7" / "model.keras")["provenance"]["teachers"]
+    assert taught_by["file"] == f"sha256:{hashlib.sha256(teacher.read_bytes()).hexdigest()}"
 
 
 @pytest.mark.parametrize("place", [(), ("--weights", ".")], ids=["nothing named", "a folder for others"])
@@ -189,7 +198,7 @@ def test_pixels_scaled_as_caffe_does_want_a_file_for_imagenet_s_are_not(runs, dr
 def test_a_preset_that_is_not_there_is_wrong_usage_and_the_others_are_named(capsys):
     assert main(["fit", "faces.npz", "--preset", "mein"]) == 64
     assert (
-        "--preset mein: there is no such preset; choose one of plain, other, both, cut, taught"
+        "--preset mein: there is no such preset; choose one of plain, other, both, cut, seeded, taught"
         in capsys.readouterr().err
     )
 
