@@ -18,6 +18,7 @@ from trainer.presets import TEACHER, VIEWS, Preset, find_preset, list_presets
 
 if TYPE_CHECKING:
     from trainer.datasets import Dataset
+    from trainer.training import Settings
 
 SHIPPED, SMALL = "shipped", "small"
 """The models that come with Mien, as `--weights` and `--teacher`."""
@@ -195,8 +196,10 @@ def _refuse_missing(args: argparse.Namespace) -> None:
     Raises:
         UsageError: votes are wanted and not named, or the weights cannot be what they are said to be.
         InputNotFoundError: a folder does not hold all weights.
+        BadDataError: weights do not fit the network that is to start from them.
     """
-    from trainer.backbones import LAST_STRIDE_BLOCK, TRAINED
+    from trainer import training
+    from trainer.backbones import LAST_STRIDE_BLOCK, SCRATCH, TRAINED
 
     if _preset(args).votes and not args.votes:
         raise UsageError(
@@ -218,18 +221,21 @@ def _refuse_missing(args: argparse.Namespace) -> None:
             f"--weights {args.weights}: ImageNet's weights are of --weights-scaling tf; name the file of those that "
             "are caffe's"
         )
-    starts = {(each.backbone, each.width, _weights(each)) for each in _chain(args)}
+    chain = _chain(args)
+    starts = {(each.backbone, each.width, _weights(each)) for each in chain}
     if len({start for start in starts if start[2] == args.weights and Path(start[2]).is_file()}) > 1:
         raise UsageError(
             f"--weights {args.weights}: {args.preset} and its teachers are different networks, and a file fits one of "
             "them; name a folder with a file for each"
         )
+    for each in chain if len(chain) > 1 else ():
+        start = _weights(each)
+        training.first_network(_settings(each, weights=SCRATCH if start == TEACHER else start), labels=2)
 
 
 def _train(args: argparse.Namespace) -> Path:
     """Train, after the preset's teachers where none are named; returns the network's path."""
     from trainer import datasets, keras_file, training
-    from trainer.augmentation import NO_VIEW, Recipe
     from trainer.votes import read_votes, votes_of
 
     dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
@@ -244,19 +250,14 @@ def _train(args: argparse.Namespace) -> Path:
         teachers.append(_train(teacher))
     print(_describe(dataset))
     out = _out(args)
-    given = {
-        key: value for key, value in vars(args).items() if key in {each.name for each in fields(training.Settings)}
-    }
     weights = _weights(args)
     if weights == TEACHER:
         if not teachers:
             raise UsageError(f"--weights {TEACHER}: there is none; name one with --teacher, or a preset that has one")
         weights = str(teachers[0])
-    given |= {"weights": weights, "votes": votes, "teachers": tuple(map(str, teachers))}
-    recipe = Recipe(**{option: getattr(args, option) for option in VIEWS})
     best = training.fit(
         dataset,
-        training.Settings(**given, augmentation=NO_VIEW if args.no_augmentation else recipe),
+        _settings(args, weights=weights, votes=votes, teachers=tuple(map(str, teachers))),
         out,
         source=dataset.name,
         command=_repeatable(args),
@@ -270,6 +271,17 @@ def _train(args: argparse.Namespace) -> Path:
         f"{history[-1]['images_per_second']:,.0f} images/s"
     )
     return best
+
+
+def _settings(args: argparse.Namespace, **known: Any) -> Settings:
+    """What the options come to, with what is `known` better than they tell."""
+    from trainer.augmentation import NO_VIEW, Recipe
+    from trainer.training import Settings
+
+    names = {each.name for each in fields(Settings)} - {"votes", "teachers"}
+    given = {key: value for key, value in vars(args).items() if key in names}
+    recipe = Recipe(**{option: getattr(args, option) for option in VIEWS})
+    return Settings(**given | known, augmentation=NO_VIEW if args.no_augmentation else recipe)
 
 
 def _preset(args: argparse.Namespace) -> Preset:

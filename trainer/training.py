@@ -106,18 +106,7 @@ def fit(
     """
     keras.utils.set_random_seed(settings.seed)
     devices = _use_all_devices()
-    network = build_network(
-        settings.backbone,
-        labels=len(dataset.labels),
-        size=settings.size,
-        width=settings.width,
-        blocks=settings.blocks,
-        dropout=settings.dropout,
-        stem_stride=settings.stem_stride,
-        last_stride=settings.last_stride,
-        weights=SCRATCH if settings.weights.endswith(TRAINED) else settings.weights,
-        weights_scaling=settings.weights_scaling,
-    )
+    network = first_network(settings, len(dataset.labels))
     some = dataset.train.images[:: max(1, len(dataset.train) // 2000)]  # folders come one label after the other
     if settings.weights.endswith(TRAINED):
         trained.start_from(Path(settings.weights), network, some, dataset.labels)
@@ -173,6 +162,26 @@ def fit(
             _settle(state.best_path, dataset)
             state.note_settled()
     return state.best_path
+
+
+def first_network(settings: Settings, labels: int) -> keras.Model:
+    """The network that a training begins with. Where it goes on from one of ours it has the shape alone yet.
+
+    Raises:
+        BadDataError, InputNotFoundError: the weights do not fit, or are not there.
+    """
+    return build_network(
+        settings.backbone,
+        labels=labels,
+        size=settings.size,
+        width=settings.width,
+        blocks=settings.blocks,
+        dropout=settings.dropout,
+        stem_stride=settings.stem_stride,
+        last_stride=settings.last_stride,
+        weights=SCRATCH if settings.weights.endswith(TRAINED) else settings.weights,
+        weights_scaling=settings.weights_scaling,
+    )
 
 
 def _settle(path: Path, dataset: Dataset) -> None:

@@ -11,6 +11,7 @@ pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 import keras
 
 from benchmarks import training_speed
+from edge.errors import BadDataError
 from trainer import presets, training
 from trainer.cli import main
 from trainer.keras_file import read_card
@@ -138,6 +139,18 @@ def test_weights_that_a_teacher_lacks_are_missed_before_another_is_trained(runs,
     assert "weights: no ImageNet weights of mobilenet_v2" in capsys.readouterr().err
     assert main([*command, str(weights / "mobilenet_1_0_224_tf_no_top.h5")]) == 64
     assert "name a folder with a file for each" in capsys.readouterr().err
+    assert not runs.exists()
+
+
+def test_weights_that_do_not_fit_are_refused_before_a_teacher_is_trained(runs, drawn_npz, monkeypatch, capsys):
+    def build(backbone, **options):
+        if options["weights"] != "none":
+            raise BadDataError(f"{options['weights']}: not weights of {backbone}")
+        return small_network(backbone, **options)
+
+    monkeypatch.setattr(training, "build_network", build)
+    assert main(["fit", str(drawn_npz), "--preset", "both"]) == 65
+    assert "imagenet: not weights of mobilenet_v2" in capsys.readouterr().err
     assert not runs.exists()
 
 
