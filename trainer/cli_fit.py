@@ -214,7 +214,7 @@ def _refuse_missing(args: argparse.Namespace) -> None:
         )
     if args.weights_scaling == "caffe" and args.weights.endswith(TRAINED):
         raise UsageError(
-            f"--weights {args.weights}: a network of ours takes pixels as it did; leave --weights-scaling out"
+            f"--weights {args.weights}: a network of ours takes pixels as it did; give --weights-scaling tf"
         )
     if args.weights_scaling == "caffe" and args.weights != "none" and not Path(args.weights).is_file():
         raise UsageError(

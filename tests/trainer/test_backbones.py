@@ -12,9 +12,11 @@ import keras
 from keras.src.utils import file_utils
 
 from edge.errors import BadDataError, InputNotFoundError, UnavailableError, UsageError
+from edge.modelfile import SHIPPED, SMALL, read_model_file
 from trainer import backbones
 from trainer.backbones import BACKBONES, build_network, find_weights, set_backbone_trainable
 from trainer.presets import PRESETS
+from trainer.training import Settings
 
 pytestmark = pytest.mark.trainer
 
@@ -100,6 +102,17 @@ def multiply_adds(network: keras.Model) -> int:
 
 def test_mobilenet_v1_at_48_pixels_costs_103_million_multiply_adds():
     assert multiply_adds(build(width=1.0)) == pytest.approx(103e6, rel=0.01)
+
+
+@pytest.mark.parametrize(("shipped", "most_bytes"), [(SHIPPED, 4_000_000), (SMALL, 600_000)])
+def test_what_ships_keeps_to_the_size_of_its_class(shipped, most_bytes):
+    provenance = read_model_file(shipped).card.content["provenance"]
+    settings = Settings.complete(provenance["settings"])
+    shape = {key: settings[key] for key in ("size", "width", "blocks", "stem_stride", "last_stride")}
+    network = build(settings["backbone"], **shape)
+    assert network.count_params() == provenance["parameters"] <= 3_500_000
+    assert multiply_adds(network) <= 110e6
+    assert shipped.stat().st_size <= most_bytes
 
 
 def test_without_its_last_two_blocks_half_of_the_weights_and_most_of_the_sums_are_left():

@@ -187,7 +187,7 @@ def test_a_network_of_ours_to_start_from_is_not_handed_on_to_the_teachers(runs, 
             ["--blocks", "11", "--last-stride", "1"],
             "no such stride in mobilenet_v1 cut to --blocks 11; keep 12",
         ),
-        (["--weights", "shipped", "--weights-scaling", "caffe"], "takes pixels as it did; leave --weights-scaling out"),
+        (["--weights", "shipped", "--weights-scaling", "caffe"], "takes pixels as it did; give --weights-scaling tf"),
     ],
 )
 def test_what_would_do_nothing_is_refused(runs, drawn_npz, capsys, options, message):
