@@ -1,17 +1,16 @@
 """Trains the literature's networks, each in a folder of its own, and goes on there after a kill.
 
-`RUN/resume-NNNN.weights.h5` is what an unfinished training goes on from after so many epochs, and `RUN/history.csv` its
-epochs; see also `trainer.compare_plan`. Order and dropout follow from the seed and the epoch, so
-that a training that was killed comes to the figures of one that was not.
+What was asked for and what came out lie there as `trainer.compare_plan` has them, the epochs as `trainer.run_folder`
+keeps them. Order and dropout follow from the seed and the epoch, so that a training that was killed comes to the
+figures of one that was not.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.crop import scale_pixels
-from edge.errors import BadDataError, MienError, OutputError
+from edge.errors import BadDataError
 from trainer import model_log
 from trainer.backbones import SCRATCH
 from trainer.baselines import haar_faces
@@ -32,12 +31,15 @@ from trainer.evaluation import evaluate, open_classifier
 from trainer.fused_norm import fuse
 from trainer.output_file import write_whole
 from trainer.readers import Progress
-from trainer.run_folder import alone, lacking_room, save_weights
+from trainer.run_folder import Epochs
 from trainer.trained import name_of
 from trainer.training import current_commit, jit_choice, restore_seeds
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
 """Opens a progress bar of that name."""
+
+PHASE = "all"
+"""What every epoch trains: all layers that its network leaves free."""
 
 
 def run(job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None]) -> dict[str, Any]:
@@ -65,23 +67,15 @@ def run(job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None]) -> 
             dataset, note = _cut_faces(dataset, progress)
         notes.append(note)
     network = _compiled(job, dataset)
-    try:
-        with alone(job.folder):
-            with bar(job.name) as progress:
-                _train(job, network, dataset, progress, say)
-            result = {**_circumstances(job, dataset, network), "notes": notes, **_figures(job, network, dataset)}
-            write_whole(job.folder / "result.json", json.dumps(result, indent=1).encode())
-            for kept in _kept(job.folder):
-                kept.unlink()
-    except OSError as error:
-        if isinstance(error, MienError):
-            raise
-        raise _unwritten(job.folder, error.strerror or str(error)) from error
+    epochs = Epochs(job.folder)
+    with epochs.guarding():
+        with bar(job.name) as progress:
+            _train(job, network, dataset, epochs, progress, say)
+        told = _circumstances(job, dataset, network, epochs.history)
+        result = {**told, "notes": notes, **_figures(job, network, dataset)}
+        write_whole(job.folder / "result.json", json.dumps(result, indent=1).encode())
+        epochs.remove_weights()  # no sooner: a kill before the result costs no epoch
     return result
-
-
-def _unwritten(folder: Path, reason: str) -> OutputError:
-    return OutputError(f"{folder}: cannot be written ({reason}); make room and give the same command again to go on")
 
 
 def _cut_faces(dataset: Dataset, progress: Progress) -> tuple[Dataset, str]:
@@ -115,56 +109,30 @@ def _compiled(job: Job, dataset: Dataset) -> keras.Model:
     return network
 
 
-def _train(job: Job, network: keras.Model, dataset: Dataset, progress: Progress, say: Callable[[str], None]) -> None:
-    epochs = job.asked["epochs"]
+def _train(
+    job: Job,
+    network: keras.Model,
+    dataset: Dataset,
+    epochs: Epochs,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> None:
+    count = job.asked["epochs"]
     batches = FacesInTurn(dataset.train, job.preset.batch, job.asked["seed"])
-    behind = _resume(job.folder, network)
+    network.optimizer.build(network.trainable_variables)
+    epochs.resume(network, PHASE)
     network.fit(
         batches,
         validation_data=(_scaled(dataset.validation.images), dataset.validation.labels),
         shuffle=False,  # they shuffle the images; Keras would shuffle the batches
-        initial_epoch=behind,
-        epochs=epochs,
+        initial_epoch=len(epochs.history),
+        epochs=count,
         verbose=0,
         callbacks=[
-            Watch(job, epochs, batches, progress, say),  # before what it guards
-            keras.callbacks.CSVLogger(job.folder / "history.csv", append=True),
-            Keep(job.folder),  # until the result is written: a kill before that costs no epoch
+            Watch(job.name, count, batches, progress),  # before what it guards
+            Keep(job.name, count, epochs, say),
         ],
     )
-
-
-def _kept(folder: Path) -> list[Path]:
-    return sorted(folder.glob("resume-*.weights.h5"))
-
-
-def _resume(folder: Path, network: keras.Model) -> int:
-    """Take weights and optimizer where the last finished epoch left them; returns how many are finished."""
-    if not (kept := _kept(folder)):
-        return 0
-    network.optimizer.build(network.trainable_variables)
-    try:
-        network.load_weights(kept[-1])
-    except (OSError, ValueError, KeyError) as error:
-        raise BadDataError(
-            f"{kept[-1]}: cannot go on from here ({error}); remove {folder} to start this network again"
-        ) from error
-    return int(kept[-1].name.split(".")[0].removeprefix("resume-"))
-
-
-class Keep(keras.callbacks.Callback):
-    """Keeps the weights that a killed training goes on from, after each epoch."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self._folder = folder
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write this epoch's, then remove those before."""
-        before = _kept(self._folder)
-        save_weights(self.model, self._folder / f"resume-{epoch + 1:04d}.weights.h5")
-        for old in before:
-            old.unlink()
 
 
 class FacesInTurn(keras.utils.PyDataset):
@@ -188,22 +156,18 @@ class FacesInTurn(keras.utils.PyDataset):
 
 
 class Watch(keras.callbacks.Callback):
-    """Tells how far a training is, takes its time, and ends it where the loss is no number or the disk is full."""
+    """Tells how far a training is, and ends it where the loss is no number."""
 
-    def __init__(
-        self, job: Job, epochs: int, batches: FacesInTurn, progress: Progress, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, name: str, epochs: int, batches: FacesInTurn, progress: Progress) -> None:
         super().__init__()
-        self._name, self._folder = job.name, job.folder
-        self._epochs, self._batches, self._progress, self._say = epochs, batches, progress, say
-        self._steps = len(batches)
-        self._epoch, self._began = 0, 0.0
+        self._name, self._epochs, self._batches, self._progress = name, epochs, batches, progress
+        self._steps, self._epoch = len(batches), 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Deal images and dropout masks, and start the clock."""
+        """Deal images and dropout masks."""
         self._batches.begin(epoch)
         restore_seeds(self.model, epoch * self._steps)
-        self._epoch, self._began = epoch, time.monotonic()
+        self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the loss, and move the bar."""
@@ -212,17 +176,9 @@ class Watch(keras.callbacks.Callback):
         self._progress(self._epoch * self._steps + batch + 1, self._epochs * self._steps)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at what the last step did to the weights, and add the epoch's seconds to what is logged."""
-        logs = {} if logs is None else logs
-        if not math.isfinite(logs.get("val_loss", math.nan)):
+        """Look at what the last step did to the weights."""
+        if not math.isfinite((logs or {}).get("val_loss", math.nan)):
             self._stop(f"after epoch {epoch + 1}")
-        if lack := lacking_room(self.model, self._folder):
-            raise _unwritten(self._folder, lack)
-        logs["seconds"] = round(time.monotonic() - self._began, 3)
-        self._say(
-            f"{self._name}: epoch {epoch + 1} of {self._epochs}, {logs['accuracy']:.1%} while training, "
-            f"{logs['val_accuracy']:.1%} on validation, {logs['seconds']:.0f} s"
-        )
 
     def _stop(self, where: str) -> None:
         raise BadDataError(
@@ -231,11 +187,35 @@ class Watch(keras.callbacks.Callback):
         )
 
 
-def _circumstances(job: Job, dataset: Dataset, network: keras.Model) -> dict[str, Any]:
+class Keep(keras.callbacks.Callback):
+    """Keeps what a killed training goes on from after each epoch, and tells of it."""
+
+    def __init__(self, name: str, count: int, epochs: Epochs, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._name, self._count, self._epochs, self._say = name, count, epochs, say
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keep the weights, then note the epoch that they are of."""
+        logs, seconds = logs or {}, time.monotonic() - self._began
+        self._epochs.keep_weights(self.model)
+        self._epochs.record(PHASE, logs, seconds)
+        self._say(
+            f"{self._name}: epoch {epoch + 1} of {self._count}, {logs['accuracy']:.1%} while training, "
+            f"{logs['val_accuracy']:.1%} on validation, {seconds:.0f} s"
+        )
+
+
+def _circumstances(
+    job: Job, dataset: Dataset, network: keras.Model, history: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
     """What was trained, on what, how, and how long it took."""
     preset = job.preset
-    history = _read_history(job.folder / "history.csv")
-    seconds = sum(float(epoch["seconds"]) for epoch in history)
+    seconds = sum(epoch["seconds"] for epoch in history)
     return {
         **job.asked,
         "network": preset.network,
@@ -256,7 +236,7 @@ def _circumstances(job: Job, dataset: Dataset, network: keras.Model) -> dict[str
         "parameters": network.count_params(),
         "seconds": round(seconds, 3),
         "images_per_second": round(len(history) * len(dataset.train) / max(seconds, 1e-3), 1),
-        "accuracy_while_training": round(float(history[-1]["accuracy"]), 5),
+        "accuracy_while_training": round(history[-1]["accuracy"], 5),
         "commit": current_commit(),
         "keras": f"{keras.__version__} on {keras.backend.backend()}",
     }
@@ -308,12 +288,6 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "commonest": dataset.labels[int(counts.argmax())],
         "commonest_share": round(float(counts.max() / counts.sum()), 5),
     }
-
-
-def _read_history(path: Path) -> list[dict[str, str]]:
-    """Each epoch once: one that was killed between its line and its weights was done again."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list({row["epoch"]: row for row in csv.DictReader(file)}.values())
 
 
 def _scaled(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -29,45 +29,13 @@ if TYPE_CHECKING:
     from trainer.training import Settings
 
 
-class RunState:
-    """A run's folder: what was asked for, what each epoch gave, where to go on."""
+class Epochs:
+    """The finished epochs of a training in its folder, and what the next one starts from."""
 
-    def __init__(self, folder: Path, settings: Settings, dataset: Dataset) -> None:
+    def __init__(self, folder: Path) -> None:
+        """Knows of no epoch before `guarding`."""
         self.folder = folder
-        self.best_path = folder / "model.keras"
         self.history: list[dict[str, Any]] = []
-        try:
-            asked = {
-                "settings": _identified(asdict(settings)),
-                "labels": list(dataset.labels),
-                "images": {name: len(dataset.split(name)) for name in ("train", "validation", "test")},
-                "training_data": data_identity([dataset.train, dataset.validation]),
-            }
-            asked = json.loads(json.dumps(asked))
-            folder.mkdir(parents=True, exist_ok=True)
-            run = folder / "run.json"
-            if run.exists():
-                begun = _read_json(run, dict)
-                told = begun.get("settings")  # of a run that may be older than a setting
-                begun["settings"] = type(settings).complete(told if isinstance(told, dict) else {})
-                self._refuse_other(run, _flatten(begun), _flatten(asked))
-            else:
-                replace_text(run, json.dumps(asked, indent=2))
-            self._read_history()
-        except OSError as error:
-            if isinstance(error, MienError):
-                raise
-            raise OutputError(f"{folder}: the run's folder cannot be used ({error.strerror})") from error
-
-    @staticmethod
-    def _refuse_other(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-        changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-        if changed:
-            key = changed[0]
-            raise BadDataError(
-                f"{path}: this run was begun with {key} = {old.get(key)}, not {new.get(key)}; "
-                "go on with the same settings and data, or name another --out"
-            )
 
     @property
     def _history_path(self) -> Path:
@@ -115,7 +83,7 @@ class RunState:
     def record(self, phase: str, logs: dict[str, Any], seconds: float) -> None:
         """Note a finished epoch whose weights are kept. A kill leaves the epoch before or this one to go on from."""
         self.history.append(
-            {"phase": phase, "seconds": round(seconds, 1), **{key: float(value) for key, value in logs.items()}}
+            {"phase": phase, "seconds": round(seconds, 3), **{key: float(value) for key, value in logs.items()}}
         )
         epoch = len(self.history)
         with self._writing(f"epoch {epoch}"):
@@ -158,6 +126,51 @@ class RunState:
         return OutputError(
             f"{self.folder}: {what} cannot be written ({reason}); make room and give the same command again to go on"
         )
+
+    def remove_weights(self) -> None:
+        """Remove what another epoch would start from: there is none to come."""
+        for path in self.folder.glob("resume-*.weights.h5"):
+            path.unlink()
+
+
+class RunState(Epochs):
+    """A run's folder: what was asked for, what each epoch gave, where to go on."""
+
+    def __init__(self, folder: Path, settings: Settings, dataset: Dataset) -> None:
+        super().__init__(folder)
+        self.best_path = folder / "model.keras"
+        try:
+            asked = {
+                "settings": _identified(asdict(settings)),
+                "labels": list(dataset.labels),
+                "images": {name: len(dataset.split(name)) for name in ("train", "validation", "test")},
+                "training_data": data_identity([dataset.train, dataset.validation]),
+            }
+            asked = json.loads(json.dumps(asked))
+            folder.mkdir(parents=True, exist_ok=True)
+            run = folder / "run.json"
+            if run.exists():
+                begun = _read_json(run, dict)
+                told = begun.get("settings")  # of a run that may be older than a setting
+                begun["settings"] = type(settings).complete(told if isinstance(told, dict) else {})
+                self._refuse_other(run, _flatten(begun), _flatten(asked))
+            else:
+                replace_text(run, json.dumps(asked, indent=2))
+            self._read_history()
+        except OSError as error:
+            if isinstance(error, MienError):
+                raise
+            raise OutputError(f"{folder}: the run's folder cannot be used ({error.strerror})") from error
+
+    @staticmethod
+    def _refuse_other(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+        changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+        if changed:
+            key = changed[0]
+            raise BadDataError(
+                f"{path}: this run was begun with {key} = {old.get(key)}, not {new.get(key)}; "
+                "go on with the same settings and data, or name another --out"
+            )
 
     def beats_all(self, val_accuracy: float) -> bool:
         """True where no epoch so far was as good on the validation split."""
