@@ -266,6 +266,7 @@ def evaluate_model(path: Path, dataset: Dataset) -> tuple[dict[str, Any], model_
     row = {
         "model": name,
         "protocol": model_log.protocol(classifier.card),
+        "command": classifier.card.get("provenance", {}).get("command", ""),
         "dataset": dataset.name,
         "split": OFFICIAL,
         "test": result.to_dict(),

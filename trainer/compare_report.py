@@ -166,7 +166,9 @@ def _protocol(results: Sequence[Result], data: Mapping[str, Any]) -> str:
 
 def _notes(results: Sequence[Result], models: Sequence[Result]) -> str:
     notes = [f"- {each['preset']}: {note}." for each in results for note in each["notes"]]
-    notes += [f"- {each['model']}: {_PROTOCOLS[each['protocol']]}." for each in models]
+    for each in models:
+        command = f"; `{each['command']}`" if each["command"] else ""
+        notes.append(f"- {each['model']}: {_PROTOCOLS[each['protocol']]}{command}.")
     return "\n".join(dict.fromkeys(notes))
 
 

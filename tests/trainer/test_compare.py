@@ -310,7 +310,15 @@ def test_a_model_of_other_labels_is_refused(drawn, tmp_path):
 
 @pytest.fixture(scope="module")
 def rows(trained) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    return trained, [{"model": "ours.tflite", "protocol": "clean", "split": "official", "test": trained[0]["test"]}]
+    return trained, [
+        {
+            "model": "ours.tflite",
+            "protocol": "clean",
+            "command": "mien-train fit x",
+            "split": "official",
+            "test": trained[0]["test"],
+        }
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -342,13 +350,13 @@ def test_the_page_tells_what_was_measured_what_leaks_and_what_is_unsaid(rows, da
     page = compare_report.as_markdown(cut, rows[1], data, command="mien-train compare x", picture="p.png")
     assert "```\nmien-train compare x\n```" in page
     assert "![The papers' figures and those measured](p.png)" in page
+    assert "- ours.tflite: trained without images that are also in a test split; `mien-train fit x`." in page
     assert "Of the 115 images 105 are different; 10 are exact copies of others." in page
     assert "0 of 35 test images and 10 of 10 validation images have a copy in training" in page
     assert "`--epochs` cut these short, so they say nothing of the papers: `small`." in page
     points = 100 * (rows[0][0]["test"]["accuracy"] - 0.5)
     assert f"| {points:+.1f} |".replace("-", "−") in page
     assert page.count("- **random.** All of it.") == 1
-    assert "- ours.tflite: trained without images that are also in a test split." in page
     assert "| random | random 80:20 | 0 of 20 (0.0 %) | +0.0 |" in page
 
 
