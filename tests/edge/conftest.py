@@ -5,9 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -188,6 +189,14 @@ def wait_until(happened: Callable[[], object], seconds: float = 30.0) -> None:
 @pytest.fixture(name="wait_until", scope="session")
 def _wait_until() -> Callable[..., None]:
     return wait_until
+
+
+@pytest.fixture
+def entered_path() -> Iterator[Path]:
+    """A folder that every user may enter: pytest closes `tmp_path`'s own to others whenever a session of it begins."""
+    with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -338,12 +338,9 @@ sys.exit(edge.cli.main())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become others")
-def test_people_of_the_services_group_choose_without_root_and_others_do_not(tmp_path):
-    state = tmp_path / "service"
+def test_people_of_the_services_group_choose_without_root_and_others_do_not(entered_path):
+    state = entered_path / "service"
     state.mkdir(mode=0o750)
-    for place in [*tmp_path.parents][:2]:
-        place.chmod(0o755)
-    tmp_path.chmod(0o755)
     os.chown(state, SERVICE, GROUP)
     folder = open_folder(state, shared=True, name=FOLDER)
     shutil.copy(GREY, path_of(folder, A))

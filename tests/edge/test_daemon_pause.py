@@ -570,13 +570,10 @@ def as_user(user: int, groups: list[int], *arguments: object, **environ: str) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become others")
-def test_people_of_the_services_group_pause_it_without_root_and_others_do_not(tmp_path, wait_until):
-    state, log = tmp_path / "service", tmp_path / "service/log"
+def test_people_of_the_services_group_pause_it_without_root_and_others_do_not(entered_path, wait_until):
+    state, log = entered_path / "service", entered_path / "service/log"
     state.mkdir(mode=0o750)
     os.chown(state, SERVICE, GROUP)
-    for folder in [*tmp_path.parents][:2]:
-        folder.chmod(0o755)
-    tmp_path.chmod(0o755)
     options = ("--source", CAMERA, "--log", log)
     with as_user(SERVICE, [GROUP], "run", *options, STATE_DIRECTORY=str(state)) as daemon:
         try:

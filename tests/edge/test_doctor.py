@@ -56,27 +56,24 @@ def test_a_configuration_that_is_named_and_not_there_is_a_fault(tmp_path):
 
 
 @pytest.fixture
-def installed(tmp_path, machine, monkeypatch):
+def installed(machine, monkeypatch):
     """A machine whose systemd has the service, run by somebody who is in no group."""
     files = {"usr/bin/systemctl": "#!/bin/sh\necho LoadState=loaded\n", "run/systemd/system/x": ""}
     root = machine(files)
     (root / "usr/bin/systemctl").chmod(0o755)
     monkeypatch.setattr(doctor, "find_runner", lambda _: Runner("mien", 12345, frozenset(), ourselves=False))
-    for folder in [*tmp_path.parents][:2]:
-        folder.chmod(0o755)
-    tmp_path.chmod(0o755)
     return root
 
 
-def test_a_configuration_that_the_service_may_not_read_or_that_is_gone_is_a_fault(tmp_path, installed):
-    assert patient(tmp_path, "", root=installed).configuration.status == OK
-    (tmp_path / "mien.toml").chmod(0o600)
-    hidden = patient(tmp_path, root=installed).configuration
+def test_a_configuration_that_the_service_may_not_read_or_that_is_gone_is_a_fault(entered_path, installed):
+    assert patient(entered_path, "", root=installed).configuration.status == OK
+    (entered_path / "mien.toml").chmod(0o600)
+    hidden = patient(entered_path, root=installed).configuration
     assert (hidden.status, "may not be read by mien" in hidden.found) == (FAULT, True)
-    (tmp_path / "mien.toml").unlink()
-    gone = patient(tmp_path, root=installed).configuration
+    (entered_path / "mien.toml").unlink()
+    gone = patient(entered_path, root=installed).configuration
     assert (gone.status, "there is no" in gone.found) == (FAULT, True)
-    assert prepare(tmp_path / "mien.toml", environ={}, root=installed).configuration.status == FAULT
+    assert prepare(entered_path / "mien.toml", environ={}, root=installed).configuration.status == FAULT
 
 
 def test_passwords_that_systemd_hands_to_the_service_are_the_daemons(tmp_path, machine):
