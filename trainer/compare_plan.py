@@ -21,6 +21,14 @@ from trainer.output_file import write_whole
 
 OFFICIAL, PAPER = "official", "paper"
 
+_SHOWN = (
+    "preset", "split", "epochs", "preset_epochs", "seconds", "reported.text", "reported.unseen", "unsaid", "test_share",
+    "drop", "pretrained", "pretraining", "images.test", "test_images_copied_in_training", "notes", "train.accuracy",
+    "validation.accuracy", "test.count", "test.accuracy", "test.interval_95", "test.accuracy_without_copies",
+    "test.macro_f1",
+)  # fmt: skip
+"""What a result is shown by."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -57,9 +65,9 @@ class Job:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What came out; None while it is not finished."""
+        """What came out; None while it is not finished. BadDataError where the file does not hold all of it."""
         path = self.folder / "result.json"
-        return read_json(path) if path.exists() else None
+        return _read_result(path) if path.exists() else None
 
     @property
     def _run(self) -> Path:
@@ -70,8 +78,9 @@ class Job:
         content = {"asked": self.asked, "from_scratch": from_scratch}
         write_whole(self._run, json.dumps(content, indent=2).encode())
 
-    def refuse_other(self) -> None:
-        """Raise BadDataError where the folder holds a training that was begun with other options or data."""
+    def refuse_unusable(self) -> None:
+        """Raise BadDataError where the folder holds a damaged result, or a training of other options or data."""
+        _ = self.result
         if not self.begun:
             return
         before = read_json(self._run).get("asked", {})
@@ -113,7 +122,7 @@ def plan(
 
     Raises:
         UsageError: the data set has not the labels that a preset leaves out.
-        BadDataError: a folder holds a training that was begun with other options or data.
+        BadDataError: a folder holds a damaged result, or a training that was begun with other options or data.
     """
     data = data_identity([dataset.split(name) for name in SPLITS])
     jobs = []
@@ -134,7 +143,7 @@ def plan(
             }
             jobs.append(Job(preset, kind, out / f"{preset.name}-{kind}", start, asked))
     for job in jobs:
-        job.refuse_other()
+        job.refuse_unusable()
     return jobs
 
 
@@ -178,6 +187,21 @@ def read_json(path: Path) -> dict[str, Any]:
         raise BadDataError(
             f"{path}: not written by mien-train compare, or damaged ({error}); remove {path.parent} to start it again"
         ) from error
+    return content
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    """A finished training's result, with all that `trainer.compare_report` shows of it."""
+    content = read_json(path)
+    for key in _SHOWN:
+        part: Any = content
+        for name in key.split("."):
+            if not isinstance(part, dict) or name not in part:
+                raise BadDataError(
+                    f"{path}: holds no {key!r}: damaged, or written by another version of mien-train compare; remove "
+                    f"{path.parent} to start it again"
+                )
+            part = part[name]
     return content
 
 

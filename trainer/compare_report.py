@@ -153,7 +153,8 @@ def _protocol(results: Sequence[Result], data: Mapping[str, Any]) -> str:
             "*train* may lie above what a paper saw while training; nothing is chosen on any split. ± is the 95 % "
             "interval that the number of test images brings. Every network was trained once, from one seed: how far "
             "another would move it was not measured. *No copies* is the test without images that stand in training "
-            f"too. Calling every image of the official test {data['commonest']} is right in "
+            "too. *Minutes* are those of the training by the clock, whatever else the machine did or waited for. "
+            f"Calling every image of the official test {data['commonest']} is right in "
             f"{_percent(data['commonest_share'])}."
         ),
     ]

@@ -1,9 +1,10 @@
 """`mien-train compare`: planned, trained, resumed, refused and reported. One dense layer stands for the papers'."""
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,29 @@ def test_a_damaged_file_of_a_training_is_named(drawn, tmp_path):
     begin(planned(drawn, tmp_path), 32)
     (tmp_path / "small-official" / "run.json").write_text('{"asked": ')
     with pytest.raises(BadDataError, match=r"run.json: not written by mien-train compare, or damaged"):
+        planned(drawn, tmp_path)
+
+
+def test_a_result_without_something_that_is_shown_of_it_is_named_before_anything_is_trained(drawn, data, tmp_path):
+    [job] = planned(drawn, tmp_path)
+    whole = train(job, drawn)
+    refused = []
+    for path in [[key] for key in whole] + [[key, name] for key in ("train", "test") for name in whole[key]]:
+        lacking = copy.deepcopy(whole)
+        (lacking if len(path) == 1 else lacking[path[0]]).pop(path[-1])
+        (job.folder / "result.json").write_text(json.dumps(lacking))
+        with suppress(KeyError):
+            assert compare_report.as_table([lacking], []).row_count == 1
+            assert compare_report.draw([lacking], [], data)
+            assert compare_report.as_markdown([lacking], [], data, command="", picture="")
+            assert lacking["test"]["count"]
+            continue
+        with pytest.raises(BadDataError, match=rf"result.json: holds no '{path[0]}.*remove .*small-official to start"):
+            planned(drawn, tmp_path)
+        refused.append(".".join(path))
+    assert {"epochs", "train", "train.accuracy", "test.macro_f1", "test.count"} < set(refused)
+    (job.folder / "result.json").write_text(json.dumps({**whole, "test": None}))
+    with pytest.raises(BadDataError, match=r"result.json: holds no 'test.count'"):
         planned(drawn, tmp_path)
 
 
