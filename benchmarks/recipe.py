@@ -41,6 +41,10 @@ SLOW = """\
 {epochs} epochs are too few for what is slow: averaged weights lag 500 steps behind, and mixed, blurred and noisy
 faces take longer to learn from. Blur and noise are kept for robustness to them, whatever they cost on clean faces."""
 
+UNBOUND = """\
+It was measured before a record held the digests of its data, weights and teachers: given again, the command begins anew
+in another `--record`."""
+
 UNSHOWN = """\
 So nothing here shows that label smoothing, averaging or mixup give anything: they are kept on the word of the papers
 that bring them (`--changes` leaves them out of the whole, one by one)."""
@@ -110,7 +114,7 @@ def describe(folder: Path) -> tuple[str, ...]:
     """A training in its folder: what it was, parameters, epochs, minutes, accuracy on PublicTest."""
     card = keras_file.read_card(folder / "model.keras")
     told, settings = card["provenance"], Settings.complete(card["provenance"]["settings"])
-    augmentation = settings["augmentation"]
+    augmentation, closer = settings["augmentation"], settings["augmentation"]["closer"]
     pieces = [
         f"{told['architecture']} {settings['width']:g}"
         + (f" to block {settings['blocks']}" if settings["blocks"] < V1_BLOCKS else "")
@@ -119,7 +123,7 @@ def describe(folder: Path) -> tuple[str, ...]:
         "" if told["left_out_of_training"] else "all Training rows",
         "blurred and noisy faces" if augmentation["blur"] else "",
         f"mixup {augmentation['mixup']:g}" if augmentation["mixup"] else "",
-        f"views up to {augmentation['closer']:g} closer" if augmentation["closer"] > augmentation["scale"] else "",
+        f"views closer by {closer:g} (log s.d.)" if closer > augmentation["scale"] else "",
         "FER+'s votes" if settings["votes"] else "",
         f"taught by {' and '.join(settings['teachers'])}" if settings["teachers"] else "",
         f"seed {settings['seed']}",
@@ -217,6 +221,7 @@ def as_markdown(record: Record) -> str:
             lines.append(f"| {'+ ' if before is not None else ''}{name} | {mean:.2%} | {gain} | {each} |")
             before = mean
         lines += ["", SLOW.format(**asked), *([] if "changes" in record else [UNSHOWN]), ""]
+        lines += [] if "files" in asked else [UNBOUND, ""]
     if (changed := record.get("changes")) and changed["rows"]:
         seeds = _count(len(changed["asked"]["seeds"]), "seed")
         lines += ["## One thing changed", "", CHANGED.format(epochs=changed["asked"]["epochs"], seeds=seeds), ""]

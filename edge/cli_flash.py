@@ -33,13 +33,14 @@ One of these:
 IMAGE is .img, .img.xz, .img.gz or .zip. With --fleet, --out is a folder, and --card asks for one card after the other.
 
 --mien is what `make deb` or `make wheelhouse` makes. With --packages, the folder that `make packages` fills, the first
-boot needs no network. Settings are options, or columns of the same names in the CSV of --fleet, which also takes keys
-of mien.toml such as source.rotate; cells win over options. Passwords come from files or are asked for.
+boot needs no network; with a Pi camera that takes an image with the desktop, as Lite has no picamera2. Settings are
+options, or columns of the same names in the CSV of --fleet, which also takes keys of mien.toml such as source.rotate;
+cells win over options. Passwords come from files or are asked for.
 
 examples:
   mien-flash --list
-  mien-flash raspios-trixie-arm64-lite.img.xz --card /dev/sdb --mien dist/mien_0.1.0_arm64.deb --hostname kitchen \\
-      --user ada --ssh-key ~/.ssh/id_ed25519.pub --wifi Home --country DE --mqtt mqtt://broker.local
+  sudo mien-flash raspios-trixie-arm64-lite.img.xz --card /dev/sdb --mien dist/mien_0.1.0_arm64.deb \\
+      --hostname kitchen --user ada --ssh-key ~/.ssh/id_ed25519.pub --wifi Home --country DE --mqtt mqtt://broker.local
   mien-flash --boot /media/ada/bootfs --mien dist/wheelhouse --packages dist/packages-trixie --hostname hall
   mien-flash lite.img.xz --fleet cards.csv --out prepared/ --mien dist/mien_0.1.0_arm64.deb --country DE
   mien-flash lite.img.xz --fleet cards.csv --card /dev/sdb --mien dist/mien_0.1.0_arm64.deb --dry-run

@@ -66,6 +66,8 @@ there, 69 the server, the interpreter or the daemon does not answer, 73 it may n
 
 SCHEMA = "mien/models/1"
 
+_NAME = "its name, NAME@ and the first digits of its SHA-256, or four or more of these alone"
+
 
 def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `model` to the commands of `mien`; each of its commands leaves its function in `call`."""
@@ -96,12 +98,12 @@ def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     install.add_argument("--no-use", action="store_true", help="only keep it; 'mien model use' uses it")
     listing = parts.add_parser("list", help="which models there are", description="Show the models and which is used.")
     use = parts.add_parser("use", help="use another model", description="Try a model once more, and use it.")
-    use.add_argument("name", metavar="NAME", help="as 'mien model list' has it, or its beginning; or 'shipped'")
+    use.add_argument("name", metavar="NAME", help=f"{_NAME}; or 'shipped'")
     back = parts.add_parser(
         "rollback", help="use the model before", description="Use the model again that was used before this one."
     )
     remove = parts.add_parser("remove", help="remove a model", description="Remove a model that is not in use.")
-    remove.add_argument("name", metavar="NAME", help="as 'mien model list' has it, or its beginning")
+    remove.add_argument("name", metavar="NAME", help=_NAME)
     for parser, call in (
         (install, call_install),
         (listing, call_list),

@@ -192,14 +192,24 @@ def _check_target(source: Path, target: Path) -> None:
     real = target.resolve()
     if source.resolve() in (real, *real.parents):
         raise UsageError(f"--out: {target} is what is copied, or in it; name another place")
-    if not target.exists() or (source.is_file() and target.is_file()):
+    if not target.exists() or (target.is_dir() and source.is_dir() and not any(target.iterdir())):
         return
-    if not (source.is_dir() and target.is_dir()):
+    if source.is_dir() != target.is_dir():
         raise OutputError(f"--out: {target} is there already, and no earlier copy; name another place")
-    if any(target.iterdir()) and not (target / KIT / "settings/id").is_file():
+    if not _is_prepared(target):
         raise OutputError(
             f"--out: {target} has something else in it than an earlier copy; name an empty or a new folder"
+            if target.is_dir()
+            else f"--out: {target} is there already, and no earlier copy; name another file, or remove it"
         )
+
+
+def _is_prepared(target: Path) -> bool:
+    """Whether a folder, or an image's file, is one that was prepared here."""
+    try:
+        return open_boot(target).read(f"{KIT}/settings/id") is not None
+    except MienError:
+        return False
 
 
 def _part(target: Path) -> Path:

@@ -152,21 +152,26 @@ def test_a_copy_takes_the_place_of_nothing_but_an_earlier_copy(flash, raspberry_
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
     before = image.read_bytes()
+    other = tmp_path / "other.img"
+    other.write_bytes(before)
     for arguments, code, why in (
         (["--boot", source, "--out", mine], 73, "something else in it than an earlier copy"),
         (["--boot", source, "--out", source], 64, "is what is copied"),
         (["--boot", source, "--out", source / "a/b"], 64, "is what is copied, or in it"),
         (["--boot", source, "--out", mine / "thesis.txt"], 73, "is there already, and no earlier copy"),
         ([image, "--out", image], 64, "is what is copied"),
+        ([image, "--out", mine / "thesis.txt"], 73, "is there already, and no earlier copy; name another file"),
+        ([image, "--out", other], 73, "is there already, and no earlier copy; name another file"),
         ([image, "--out", "/dev/null"], 64, "is no file; a card is written with --card"),
     ):
         got, _, err = flash(*arguments, "--hostname", "kitchen")
         assert (got, why in err) == (code, True), err
     assert (mine / "thesis.txt").read_text() == "years of work"
-    assert (image.read_bytes(), source.is_dir()) == (before, True)
+    assert (image.read_bytes(), other.read_bytes(), source.is_dir()) == (before, before, True)
     (tmp_path / "copy.part").mkdir()
     for _ in range(2):
         assert flash("--boot", source, "--out", tmp_path / "copy", "--hostname", "kitchen")[0] == 0
+        assert flash(image, "--out", tmp_path / "copy.img", "--hostname", "kitchen")[0] == 0
 
 
 def test_what_has_secrets_in_it_is_for_its_owner_alone(flash, raspberry_image, boot_folder, tmp_path):
