@@ -25,7 +25,7 @@ def cached(source: Path, read: Callable[[], Raw]) -> Raw:
     """
     stat = source.stat()
     stamp = f"{stat.st_size} {stat.st_mtime_ns}"
-    key = hashlib.sha256(f"{_VERSION}\0{source.resolve()}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(b"%d\0%s" % (_VERSION, os.fsencode(source.resolve()))).hexdigest()[:24]
     path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -38,9 +38,12 @@ def cached(source: Path, read: Callable[[], Raw]) -> Raw:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.parent.chmod(0o700)  # faces may be private, whoever made the folder
         partial = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-        with open(partial, "wb", opener=_open_private) as file:  # Path.open takes no opener
-            np.savez(file, stamp=np.array(stamp), names=np.array(names), images=images, labels=labels, usage=usage)
-        partial.replace(path)
+        try:
+            with open(partial, "wb", opener=_open_private) as file:  # Path.open takes no opener
+                np.savez(file, stamp=np.array(stamp), names=np.array(names), images=images, labels=labels, usage=usage)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)  # of a full disk it would keep the last of its room
     except OSError as error:
         print(f"note: {path.parent}: nothing cached ({error.strerror})", file=sys.stderr)
     return names, images, labels, usage

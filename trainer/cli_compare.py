@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,22 +117,30 @@ def _compare(args: argparse.Namespace) -> int:
         )  # fmt: skip
     require_keras()
     from trainer import baselines, compare, compare_plan, model_log
-    from trainer.output_file import refuse_unwritable
+    from trainer.datasets import copied_in
+    from trainer.output_file import refuse_overwriting, refuse_unwritable
 
     # TensorFlow warns that it traces anew, as it must for every network.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     presets = baselines.find_presets(args.presets)
     log = args.log or model_log.DEFAULT
+    weights = (Path(args.mobilenet_weights), Path(args.vgg16_weights))
+    outputs = {"--log": log if args.final else None, "--markdown": args.markdown, "--png": args.png}
+    refuse_overwriting(outputs, (args.data, *args.model, *weights))
     for path in filter(None, (args.markdown, args.png)):
         refuse_unwritable(path)
     if args.model:
         model_log.refuse_unusable(log)
     dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
+    # Anew, as each training's are: an image's copy under a label that was left out is not trained on.
+    dataset = replace(dataset, test_copied=copied_in(dataset.train, dataset.test))
     if not args.presets:
         for preset in presets:
             if not compare_plan.fits(preset, dataset, args.drop):
-                missing = " and ".join(label for label in preset.drop if label not in dataset.labels)
-                print(f"note: without {preset.name}: it leaves out {missing}: not among the labels", file=sys.stderr)
+                missing = [label for label in preset.drop if label not in (*dataset.labels, *args.drop)]
+                why = "not among the labels" if missing else "fewer than two labels would stay"
+                left_out = " and ".join(missing or preset.drop)
+                print(f"note: without {preset.name}: it leaves out {left_out}: {why}", file=sys.stderr)
         presets = [preset for preset in presets if compare_plan.fits(preset, dataset, args.drop)]
     jobs = compare_plan.plan(
         presets,
@@ -189,7 +198,7 @@ def _present(
     if args.markdown:
         picture = os.path.relpath(args.png, args.markdown.parent) if args.png else ""
         page = compare_report.as_markdown(results, models, data, command=_repeatable(args), picture=picture)
-        write_whole(args.markdown, page.encode())
+        write_whole(args.markdown, page.encode(errors="backslashreplace"))
     if args.json:
         print(json.dumps({"data": data, "results": results, "models": models}))
         return

@@ -181,4 +181,4 @@ def _write(
         report_html.About(args.model.name, facts, dataset.name, name),
         faces=dataset.split(name).images if args.show_faces else None,
     )
-    output_file.write_whole(args.report, page.encode())
+    output_file.write_whole(args.report, page.encode(errors="backslashreplace"))

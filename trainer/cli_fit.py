@@ -198,15 +198,18 @@ def _refuse_missing(args: argparse.Namespace) -> None:
         InputNotFoundError: a folder does not hold all weights.
         BadDataError: weights do not fit the network that is to start from them.
     """
-    from trainer import training
-    from trainer.backbones import LAST_STRIDE_BLOCK, SCRATCH, TRAINED
+    from trainer import trained, training
+    from trainer.backbones import LAST_STRIDE_BLOCK, SCRATCH, TRAINED, V1_BLOCKS
+    from trainer.slimming import slim
 
     if _preset(args).votes and not args.votes:
         raise UsageError(
             f"--preset {args.preset} learns from FER+ too: name its fer2013new.csv with --votes, or --votes none"
         )
-    if args.backbone != "mobilenet_v1" and args.blocks != args.preset_parser.get_default("blocks"):
-        raise UsageError(f"--blocks {args.blocks}: only mobilenet_v1 can be cut; leave it out with {args.backbone}")
+    if args.backbone != "mobilenet_v1" and args.blocks != V1_BLOCKS:
+        raise UsageError(
+            f"--blocks {args.blocks}: only mobilenet_v1 can be cut; {args.backbone} takes --blocks {V1_BLOCKS}"
+        )
     if args.last_stride == 1 and (args.backbone == "vgg" or args.blocks < LAST_STRIDE_BLOCK):
         raise UsageError(
             f"--last-stride 1: there is no such stride in {args.backbone}"
@@ -230,7 +233,11 @@ def _refuse_missing(args: argparse.Namespace) -> None:
         )
     for each in chain if len(chain) > 1 else ():
         start = _weights(each)
-        training.first_network(_settings(each, weights=SCRATCH if start == TEACHER else start), labels=2)
+        network = training.first_network(_settings(each, weights=SCRATCH if start == TEACHER else start), labels=2)
+        if start == TEACHER:
+            slim(training.first_network(_settings(_teachers(each)[0], weights=SCRATCH), labels=2), network)
+        elif start.endswith(TRAINED):
+            slim(trained.open_trained(Path(start))[0], network)
 
 
 def _train(args: argparse.Namespace) -> Path:

@@ -61,7 +61,7 @@ def progress_bar(what: str, *, at_once: bool = False) -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     # A stderr of its own: TensorFlow's converter has the process's turned away meanwhile.
-    with os.fdopen(os.dup(sys.stderr.fileno()), "w") as terminal:
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w", errors="backslashreplace") as terminal:
         bar = Bar(console=Console(file=terminal), transient=True)
         task = bar.add_task(what, total=None)
 

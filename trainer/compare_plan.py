@@ -93,8 +93,8 @@ class Job:
 
 
 def fits(preset: Preset, dataset: Dataset, dropped: Sequence[str] = ()) -> bool:
-    """Whether the data set has, or had before `dropped`, the labels that a preset leaves out."""
-    return set(preset.drop) <= {*dataset.labels, *dropped}
+    """Whether the data set has, or had before `dropped`, the labels that a preset leaves out, and two besides."""
+    return set(preset.drop) <= {*dataset.labels, *dropped} and len({*dataset.labels} - {*preset.drop}) >= 2
 
 
 def plan(
@@ -212,3 +212,8 @@ def _refuse_other_labels(preset: Preset, dataset: Dataset, dropped: Sequence[str
                 f"preset {preset.name} leaves out {label!r}, which is no label of {dataset.name} (it has "
                 f"{', '.join(dataset.labels)}); name the other presets with --presets"
             )
+    if not fits(preset, dataset, dropped):
+        raise UsageError(
+            f"preset {preset.name} leaves out {' and '.join(preset.drop)}, and then fewer than two of "
+            f"{', '.join(dataset.labels)} stay; name the other presets with --presets"
+        )

@@ -112,7 +112,7 @@ def open_classifier(path: Path, labels: tuple[str, ...], size: int) -> Classifie
             labels,
             arithmetic,
             None if card is None else card.temperature,
-            {} if card is None else card.content,
+            {} if card is None else {**card.content, "provenance": keras_file.provenance_of(card.content)},
             lambda images, progress: _tflite_logits(model, images, progress),
         )
     network, known = keras_file.load_network(path)
@@ -126,7 +126,7 @@ def open_classifier(path: Path, labels: tuple[str, ...], size: int) -> Classifie
             progress(len(images), len(images))
         return found
 
-    return Classifier(path, labels, "float", None, known, logits)
+    return Classifier(path, labels, "float", None, {**known, "provenance": keras_file.provenance_of(known)}, logits)
 
 
 def network_logits(
@@ -192,7 +192,7 @@ def evaluate(
     guess = logits.argmax(axis=1)
     right = guess == truth
     numbers = np.arange(len(labels))
-    precision, recall, f1, support = precision_recall_fscore_support(truth, guess, labels=numbers, zero_division=0)
+    precision, recall, f1, _ = precision_recall_fscore_support(truth, guess, labels=numbers, zero_division=0)
     accuracy = float(right.mean())
     return Evaluation(
         labels=labels,
@@ -204,6 +204,6 @@ def evaluate(
         precision=precision,
         recall=recall,
         f1=f1,
-        support=support,
+        support=np.bincount(truth, minlength=len(labels)),  # scikit-learn's are floats where nothing is right
         confusion=confusion_matrix(truth, guess, labels=numbers),
     )

@@ -178,8 +178,11 @@ class FacesFolder:
         for number, crop in enumerate(crops):
             path = self._crop(photo, number)
             partial = path.with_name("part.png")
-            write_picture(partial, crop)
-            partial.replace(path)
+            try:
+                write_picture(partial, crop)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)  # of a full disk it would keep the last of its room
         entry = {
             "name": photo.name,
             "stamp": _stamp(photo.path),

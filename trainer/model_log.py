@@ -10,7 +10,7 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,13 +72,19 @@ def digest(path: Path) -> str:
 
 
 def protocol(card: Mapping[str, Any]) -> str:
-    """Whether a network, and all that taught it, saw no images that are also in a test split, by its `mien.json`."""
-    told = card.get("provenance", {})
-    before = told.get("went_on_from") or None
-    left_out = [each.get("left_out_of_training") for each in (told, *told.get("teachers", []), before) if each]
+    """Whether a network, and all that taught it and them, saw no images that are also in a test split, by its card."""
+    left_out = [each.get("left_out_of_training") for each in _trainings(card.get("provenance", {}))]
     if None in left_out or not left_out:
         return "not told"
     return "clean" if all(left_out) else "literature's"
+
+
+def _trainings(told: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A network's training and all before it: what it went on from, what taught it, and theirs."""
+    if told:
+        yield told
+        for before in (told.get("went_on_from") or {}, *told.get("teachers", [])):
+            yield from _trainings(before)
 
 
 def refuse_unusable(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -54,4 +55,6 @@ def write_whole(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # of a full disk it would keep the last of its room
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -170,8 +170,8 @@ def read_npz(path: Path) -> Raw:
         raise BadDataError(f"{path}: not a readable npz, or cut short ({error})") from error
     if pixels.ndim != 3 or pixels.shape[1] != pixels.shape[2] or pixels.dtype != np.uint8:
         raise BadDataError(f"{path}: pixels are {pixels.dtype}{list(pixels.shape)}, expected uint8[n, size, size]")
-    if not len(pixels):
-        raise BadDataError(f"{path}: no image in it")
+    if not pixels.size:
+        raise BadDataError(f"{path}: no image in it" + (", but rows without pixels" if len(pixels) else ""))
     if emotion.shape != pixels.shape[:1] or usage.shape != pixels.shape[:1]:
         raise BadDataError(
             f"{path}: {len(pixels)} images, but emotion is {list(emotion.shape)} and usage {list(usage.shape)}"
@@ -224,6 +224,8 @@ def _labelled_files(root: Path) -> Iterator[tuple[Path, str, int]]:
 
 def _class_files(folders: Iterable[Path], usage: int) -> Iterator[tuple[Path, str, int]]:
     for folder in folders:
+        if folder.name == "__MACOSX" or not any(not path.name.startswith(".") for path in folder.iterdir()):
+            continue  # what macOS puts into archives; a class of which nothing is left in this split
         for path in find_pictures(folder):
             yield path, folder.name.strip().lower(), usage
 

@@ -22,6 +22,8 @@ import numpy as np
 
 from edge.errors import BadDataError, MienError, OutputError
 from trainer import keras_file
+from trainer.augmentation import Degrade
+from trainer.batches import FaceTable
 from trainer.datasets import Dataset
 from trainer.identity import data_identity, file_identity
 
@@ -229,9 +231,10 @@ def lacking_room(model: keras.Model, folder: Path) -> str:
     """
     optimizer = getattr(model, "optimizer", None)  # only what was compiled has one
     state = optimizer.variables if optimizer else ()
-    floats = sum(
-        math.prod(value.shape) for value in (*model.variables, *model.variables, *state) if value.dtype == "float32"
-    )
+    weights = [
+        each for layer in model.layers if not isinstance(layer, (Degrade, FaceTable)) for each in layer.variables
+    ]
+    floats = sum(math.prod(value.shape) for value in (*weights, *weights, *state) if value.dtype == "float32")
     needed, free = 4 * floats + 1024**2, shutil.disk_usage(folder).free
     return "" if free >= needed else f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free"
 

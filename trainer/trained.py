@@ -92,8 +92,7 @@ def _card(path: Path, card: ModelCard | None) -> dict[str, Any]:
         raise BadDataError(
             f"{path}: does not tell what network it is; name a model that mien-export wrote, or a .keras file"
         )
-    told = card.content.get("provenance")
-    provenance = dict(told) if isinstance(told, dict) else {}
+    provenance = keras_file.provenance_of(card.content)
     return {
         "labels": list(card.labels),
         "input": card.content.get("input", {}),

@@ -377,6 +377,8 @@ def _teacher(path: Path) -> dict[str, Any]:
         "file": file_identity(str(path)),
         "validation_accuracy": card.get("selected", {}).get("validation_accuracy"),
         "left_out_of_training": told.get("left_out_of_training"),
+        "went_on_from": told.get("went_on_from") or {},
+        "teachers": told.get("teachers", []),
     }
 
 

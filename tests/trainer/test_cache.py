@@ -1,6 +1,7 @@
 """What was parsed once is not parsed again, and lies where only its owner may look."""
 
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -77,3 +78,24 @@ def test_pictures_of_a_folder_are_copied_nowhere(tmp_path, make_folders):
     make_folders(tmp_path / "faces", ("cat", "dog"), 20)
     load_dataset(tmp_path / "faces", size=32)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_full_disk_keeps_nothing_of_what_could_not_be_cached(fer2013, tmp_path, capsys):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        assert len(load_dataset(fer2013).train) == 7
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "nothing cached (File too large)" in capsys.readouterr().err
+    assert not list((tmp_path / "cache" / "mien").iterdir())
+
+
+def test_a_file_in_a_folder_whose_name_is_no_utf_8_is_read_and_cached(fer2013, assert_same):
+    folder = fer2013.parent / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    moved = folder / fer2013.name
+    fer2013.rename(moved)
+    first = load_dataset(moved)
+    overwrite_unseen(moved)
+    assert_same(load_dataset(moved), first)

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
+
+import keras
 
 from edge.labels import FER2013_LABELS
 from edge.model import open_model
@@ -22,8 +26,6 @@ pytestmark = pytest.mark.trainer
 @pytest.fixture(scope="module")
 def network(tmp_path_factory, drawn) -> Path:
     """One layer, solved by least squares for half the drawn expressions, so that it knows something and not all."""
-    import keras
-
     from edge.crop import scale_pixels
     from trainer.keras_file import save_network
 
@@ -115,6 +117,29 @@ def test_final_looks_at_the_test_split_and_notes_it_by_itself(network, drawn_npz
     assert cells[6].startswith(f"{told['accuracy']:.2%} ±")
     assert cells[8:12] == [f"{told['macro_f1']:.4f}", "clean", "3", "mien-train fit"]
     assert "docs/model-log.md: a line added" in said.err
+
+
+def test_data_and_network_whose_names_are_no_utf_8_are_examined_and_told_of(network, drawn_npz, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    odd = folder / os.fsdecode(b"dess\xe9.npz"), folder / os.fsdecode(b"r\xe9seau.keras")
+    shutil.copy(drawn_npz, odd[0])
+    shutil.copy(network, odd[1])
+    assert evaluate(odd[1], odd[0], "--report", tmp_path / "r.html", "--samples", "7") == 0
+    assert r"dess\udce9.npz" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_card_that_tells_nothing_of_the_training_keeps_no_look_out_of_the_log(drawn_npz, tmp_path):
+    from trainer.keras_file import save_network
+
+    silent = tmp_path / "silent.keras"
+    network = keras.Sequential(
+        [keras.Input((32, 32, 1)), keras.layers.Flatten(), keras.layers.Dense(7, kernel_initializer="zeros")]
+    )
+    save_network(network, {"labels": list(FER2013_LABELS), "provenance": None}, silent)
+    options = ("--report", tmp_path / "r.html", "--samples", "7", "--final", "--log", tmp_path / "log.md")
+    assert evaluate(silent, drawn_npz, *options) == 0
+    assert "| not told | not told | not told | not told |" in (tmp_path / "log.md").read_text().splitlines()[-1]
 
 
 def test_without_final_no_log_is_begun(network, drawn_npz, tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -19,6 +21,7 @@ import keras
 from rich.console import Console
 
 from edge.errors import BadDataError, OutputError, UsageError
+from edge.labels import FER2013_LABELS
 from trainer import baselines, compare, compare_report, keras_file, run_folder
 from trainer.baselines import Preset, Reported, find_presets
 from trainer.cli import main
@@ -310,6 +313,31 @@ def test_a_model_of_one_s_own_gets_a_row_and_its_look_at_the_test_split_is_logge
     assert f"| {tmp_path.name}/model.keras | " in (tmp_path / "docs" / "model-log.md").read_text().splitlines()[-1]
 
 
+def test_no_result_overwrites_what_is_read_nor_the_log_of_looks_at_the_test_split(drawn_npz, tmp_path, capsys):
+    model, weights = tmp_path / "m.keras", tmp_path / "w.h5"
+    final = ["--model", str(model), "--final", "--log", str(tmp_path / "log.md")]
+    for options, message in (
+        (["--markdown", str(drawn_npz)], "--markdown .* would overwrite what is read"),
+        (["--mobilenet-weights", str(weights), "--png", str(weights)], "--png .* would overwrite what is read"),
+        ([*final, "--png", str(model)], "--png .* would overwrite what is read"),
+        ([*final, "--markdown", str(tmp_path / "log.md")], "--markdown .* would overwrite the file of --log"),
+        (["--png", str(tmp_path / "x"), "--markdown", str(tmp_path / "x")], "--png .* would overwrite the file of"),
+    ):
+        assert main(["compare", str(drawn_npz), *options]) == 64
+        assert re.search(message, capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_whose_name_is_no_utf_8_get_their_page(drawn_npz, tmp_path, monkeypatch):
+    monkeypatch.setattr(baselines, "PRESETS", (SMALL,))
+    odd = tmp_path / os.fsdecode(b"dess\xe9.npz")
+    shutil.copy(drawn_npz, odd)
+    page = tmp_path / "p.md"
+    options = ["--size", "32", "--out", str(tmp_path / "runs"), "--epochs", "1", "--markdown", str(page)]
+    assert main(["compare", str(odd), *options]) == 0
+    assert r"dess\udce9.npz" in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -433,6 +461,25 @@ def test_the_command_leaves_labels_out_before_anything_else(drawn_npz, tmp_path,
     assert len(told["results"][0]["labels"]) == 6
 
 
+def test_a_copy_that_is_left_out_of_training_with_its_label_is_none_in_any_row(drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(baselines, "PRESETS", (SMALL,))
+    images = drawn.train.images.copy()
+    images[drawn.train.labels == FER2013_LABELS.index("fear")] = drawn.test.images[0]  # which is angry
+    splits = (replace(drawn.train, images=images), drawn.validation, drawn.test)
+    np.savez(
+        tmp_path / "copied.npz",
+        pixels=np.concatenate([split.images for split in splits]),
+        emotion=np.concatenate([split.labels for split in splits]).astype(np.uint8),
+        usage=np.repeat(np.arange(3, dtype=np.uint8), [len(split) for split in splits]),
+    )
+    command = ["compare", str(tmp_path / "copied.npz"), "--size", "32", "--epochs", "1", "--json", "--out"]
+    for options, copies in (([], 1), (["--drop", "fear"], 0)):
+        assert main([*command, str(tmp_path / f"runs{copies}"), *options]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["data"]["test_images_copied_in_training"] == copies
+        assert told["results"][0]["test_images_copied_in_training"] == copies
+
+
 def test_presets_that_do_not_fit_the_labels_are_left_out_with_a_note_and_refused_by_name(
     drawn_npz, tmp_path, monkeypatch, capsys
 ):
@@ -444,6 +491,12 @@ def test_presets_that_do_not_fit_the_labels_are_left_out_with_a_note_and_refused
     assert "note: without random: it leaves out smug: not among the labels" in told.err
     assert main([*command, "--presets", "random"]) == 64
     assert "preset random leaves out 'smug'" in capsys.readouterr().err
+    monkeypatch.setattr(baselines, "PRESETS", (SMALL, RANDOM))
+    command += ["--drop", "angry,happy,sad,surprise", "--out", str(tmp_path / "three")]
+    assert main(command) == 0
+    assert "note: without random: it leaves out disgust and fear: fewer than two labels" in capsys.readouterr().err
+    assert main([*command, "--presets", "random"]) == 64
+    assert "preset random leaves out disgust and fear, and then fewer than two of disgust" in capsys.readouterr().err
 
 
 def test_labels_that_are_left_out_already_are_no_hindrance_to_a_preset_that_leaves_them_out(

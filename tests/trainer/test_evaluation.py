@@ -68,6 +68,12 @@ def test_the_text_has_the_figures_the_table_and_the_matrix(counted):
     assert any(line.split() == ["happy", "3", "1", "0"] for line in lines)
 
 
+def test_a_network_that_is_never_right_is_told_of_too():
+    never = evaluate(np.eye(3, dtype=np.float32)[[1, 2, 0]], np.array([0, 1, 2]), ("a", "b", "c"))
+    assert (never.accuracy, never.support.tolist()) == (0.0, [1, 1, 1])
+    assert "  a              0.000   0.000   0.000       1" in as_text(never, "some network")
+
+
 def test_the_confusion_matrix_is_a_picture_whatever_it_is_called(counted, tmp_path):
     for name in ("confusion.png", "no_suffix", "some.thing"):
         save_confusion(counted, "some $\\frac{$ network", tmp_path / "new" / name)

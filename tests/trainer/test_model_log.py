@@ -102,6 +102,7 @@ def test_what_a_network_learned_from_must_not_have_seen_them_either(before):
         ({"command": "?"}, "not told"),
     ):
         assert protocol({"provenance": clean | before(seen)}) == expected
+        assert protocol({"provenance": clean | {"teachers": [clean | before(seen)]}}) == expected
 
 
 def add_many(path: Path, name: str) -> None:

@@ -27,6 +27,7 @@ from edge.pipeline import Vision
 from edge.smoothing import Smoother
 from trainer.cli import main
 from trainer.datasets import SPLITS, clean, load_dataset
+from trainer.faces_folder import FacesFolder
 
 ROOT = Path(__file__).parents[2]
 PLACES = ("happy/anna.png", "neutral/grace.jpg", "happy/c.png", "neutral/d.png", "happy/e.png", "neutral/f.png",
@@ -441,16 +442,25 @@ def test_a_csv_names_photos_and_a_missing_one_is_told_with_its_row(tmp_path, pho
     assert "none.jpg: not there" in err
 
 
-def test_a_full_disk_ends_with_73_leaves_no_half_picture_and_goes_on(tmp_path, prepare):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # a face takes about 2,000 bytes
-    try:
-        code, _, err = prepare()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+@pytest.mark.parametrize("step", ["keep", "finish"])
+def test_a_full_disk_ends_with_73_leaves_no_half_picture_and_goes_on(tmp_path, prepare, monkeypatch, step):
+    whole = getattr(FacesFolder, step)
+
+    def on_a_full_disk(*arguments):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # a face takes about 2,000 bytes
+        try:
+            whole(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    monkeypatch.setattr(FacesFolder, step, on_a_full_disk)
+    code, _, err = prepare()
     assert code == 73
     assert "cannot be written" in err
-    assert not list((tmp_path / "faces").glob("t*/*/*.png"))
+    assert bool(list((tmp_path / "faces/.prepare/crops").iterdir())) == (step == "finish")
+    assert not list((tmp_path / "faces").glob("[tv]*/*/*"))
+    monkeypatch.undo()
     assert prepare()[0] == 0
 
 

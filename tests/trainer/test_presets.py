@@ -12,7 +12,7 @@ import keras
 
 from benchmarks import training_speed
 from edge.errors import BadDataError
-from trainer import presets, training
+from trainer import presets, slimming, training
 from trainer.cli import main
 from trainer.keras_file import read_card
 from trainer.presets import PRESETS, Preset
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.trainer
 TINY = {"size": 32, "epochs": 1, "head_epochs": 0, "weights": "none", "batch": 32}
 
 
-def small_network(backbone, *, labels, size, **_):
+def small_network(backbone, *, labels, size, width=1.0, **_):
     face = keras.Input((size, size, 1))
-    x = keras.layers.Conv2D(4, 3, strides=4, use_bias=False, name="conv")(face)
+    x = keras.layers.Conv2D(int(4 * width), 3, strides=4, use_bias=False, name="conv")(face)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization(name="norm")(x))
     return keras.Model(face, keras.layers.Dense(labels, name="logits")(x))
 
@@ -154,6 +154,19 @@ def test_weights_that_do_not_fit_are_refused_before_a_teacher_is_trained(runs, d
     assert not runs.exists()
 
 
+def test_a_network_to_go_on_from_that_is_not_there_or_too_small_is_refused_before_a_teacher_is_trained(
+    runs, drawn_npz, capsys
+):
+    command = ["fit", str(drawn_npz), "--preset", "both", "--weights"]
+    assert main([*command, "runs/modle.keras"]) == 66
+    assert "runs/modle.keras: no such file" in capsys.readouterr().err
+    assert main([*command, "shipped"]) == 64
+    assert "can be cut out of" in capsys.readouterr().err
+    assert main(["fit", str(drawn_npz), "--preset", "cut", "--width", "1.25"]) == 64
+    assert "(conv does not fit); name the same network, or a wider" in capsys.readouterr().err
+    assert not runs.exists()
+
+
 def test_who_starts_from_nothing_leaves_a_folder_of_weights_to_the_teachers(runs, drawn_npz, tmp_path):
     weights = tmp_path / "weights"
     weights.mkdir()
@@ -172,6 +185,7 @@ def test_who_starts_from_nothing_does_so_whatever_file_its_student_starts_from(r
 @pytest.mark.parametrize("place", ["teacher", "shipped"])
 def test_a_network_of_ours_to_start_from_is_not_handed_on_to_the_teachers(runs, drawn_npz, monkeypatch, place):
     monkeypatch.setattr(training.trained, "start_from", lambda *_: None)
+    monkeypatch.setattr(slimming, "slim", lambda *_: None)  # nor does what ships fit so small a network
     assert main(["fit", str(drawn_npz), "--preset", "taught", "--votes", "none", "--weights", place]) == 0
     assert settings(runs / "plain")["weights"] == "none"
     told = read_card(runs / "taught" / "model.keras")["provenance"]
@@ -196,10 +210,15 @@ def test_what_would_do_nothing_is_refused(runs, drawn_npz, capsys, options, mess
     assert not runs.exists()
 
 
-def test_a_network_that_cannot_be_cut_says_so(runs, drawn_npz, capsys):
+def test_a_network_that_cannot_be_cut_says_so(runs, drawn_npz, monkeypatch, capsys):
     assert main(["fit", str(drawn_npz), "--backbone", "mobilenet_v2", "--blocks", "11"]) == 64
+    assert "--blocks 11: only mobilenet_v1 can be cut; mobilenet_v2 takes --blocks 13" in capsys.readouterr().err
+    monkeypatch.setitem(presets.PRESETS, "short", Preset("without its last blocks", TINY | {"blocks": 11}))
+    assert main(["fit", str(drawn_npz), "--preset", "short", "--backbone", "mobilenet_v2"]) == 64
     assert "--blocks 11: only mobilenet_v1 can be cut" in capsys.readouterr().err
     assert not runs.exists()
+    assert main(["fit", str(drawn_npz), "--preset", "short", "--backbone", "mobilenet_v2", "--blocks", "13"]) == 0
+    assert settings(runs / "short")["blocks"] == 13
 
 
 @pytest.mark.parametrize("options", [[], ["--weights", "."]])

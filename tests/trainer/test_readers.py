@@ -187,6 +187,20 @@ def test_a_folder_without_a_labelled_picture_is_refused(tmp_path, inside):
         load_dataset(root)
 
 
+def test_a_class_of_which_a_split_has_nothing_left_is_no_hindrance(tmp_path, make_folders):
+    for split in ("train", "test"):
+        make_folders(tmp_path / "faces" / split, ("a", "b"), 10)
+    for path in (tmp_path / "faces/test/b").iterdir():
+        path.unlink()
+    (tmp_path / "faces/test/b/.DS_Store").touch()
+    (tmp_path / "faces/train/__MACOSX/a").mkdir(parents=True)
+    dataset = load_dataset(tmp_path / "faces")
+    assert (dataset.labels, len(dataset.test)) == (("a", "b"), 10)
+    (tmp_path / "faces/test/b/notes.txt").touch()
+    with pytest.raises(InputNotFoundError, match=r"test/b: no picture in this folder"):
+        load_dataset(tmp_path / "faces")
+
+
 def test_a_picture_that_is_none_is_named(tmp_path, make_folders):
     make_folders(tmp_path / "faces", ("a", "b"), 10)
     (tmp_path / "faces" / "b" / "broken.png").write_bytes(b"this is no picture")
@@ -263,6 +277,9 @@ def test_an_npz_with_wrong_arrays_is_refused(tmp_path, key, value, message):
 def test_an_npz_without_images_is_refused(tmp_path):
     np.savez(tmp_path / "none.npz", **{name: array[:0] for name, array in good_arrays().items()})
     with pytest.raises(BadDataError, match=r"none\.npz: no image"):
+        load_dataset(tmp_path / "none.npz", size=32)
+    np.savez(tmp_path / "none.npz", **(good_arrays() | {"pixels": np.zeros((3, 0, 0), np.uint8)}))
+    with pytest.raises(BadDataError, match=r"none\.npz: no image in it, but rows without pixels"):
         load_dataset(tmp_path / "none.npz", size=32)
 
 

@@ -529,6 +529,25 @@ def test_a_full_disk_ends_the_run_before_it_is_written_to_and_room_lets_it_go_on
     assert_same_run(run, uninterrupted)
 
 
+def test_the_room_that_is_asked_for_is_that_of_what_is_written(drawn, tmp_path, monkeypatch):
+    told: list[str] = []
+    room = run_folder.lacking_room
+    none = shutil.disk_usage(tmp_path)._replace(free=0)
+
+    def noted(model: keras.Model, folder: Path) -> str:
+        with monkeypatch.context() as without:
+            without.setattr(run_folder.shutil, "disk_usage", lambda _: none)
+            told.append(room(model, folder))
+        return ""
+
+    monkeypatch.setattr(run_folder, "lacking_room", noted)
+    fit(drawn, replace(SETTINGS, epochs=1), tmp_path / "run")
+    written = [path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.suffix in {".h5", ".keras"}]
+    # The noise that faces are degraded by, 2 MB at this size, is in no file.
+    asked = float(told[0].split()[0])
+    assert sum(written) / 1e6 <= asked <= 2 + sum(written) / 1e6
+
+
 def test_a_disk_that_fills_under_another_writer_is_named_and_nothing_half_written_stays(drawn, tmp_path):
     state = run_folder.RunState(tmp_path, SETTINGS, drawn)
     (tmp_path / "partial.keras").touch()
