@@ -16,11 +16,13 @@ import argparse
 import json
 import shlex
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from edge.commandline import guarded
 from edge.errors import UsageError
 from trainer import keras_file, training
 from trainer.augmentation import NO_VIEW, Recipe
@@ -283,7 +285,7 @@ def _measure(args: argparse.Namespace, record: Record, save: Callable[[], None])
             save()
 
 
-def main() -> None:
+def main() -> int:
     """Climb the ladder, change the whole, list what is finished, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", help="FER2013; needed to measure")
@@ -313,7 +315,8 @@ def main() -> None:
         _measure(args, record, save)
     save()
     print(as_markdown(record))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded("recipe", main))

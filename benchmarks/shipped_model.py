@@ -101,8 +101,18 @@ def main() -> int:
             complaints.append(f"{name}: measured {result.accuracy:.2%}, recorded {recorded[name]['int8']:.2%}")
     if args.network:
         from export import verification
+        from trainer import keras_file
 
         compared = verification.verify(args.network, path, dataset, splits=verification.FINAL)
+        exact = model_log.Entry(
+            args.network.name,
+            model_log.digest(args.network),
+            "float",
+            dataset.name,
+            compared.exact["test"],
+            keras_file.read_card(args.network),
+        )
+        model_log.append(model_log.DEFAULT, [exact])
         print(verification.as_text(compared))
         complaints += shortcomings(compared.to_dict(), size, limits)
     print(f"{path.name}: {size / 1e6:.2f} MB")

@@ -11,6 +11,7 @@ second; near 1, the input pipeline is not what limits training.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import keras
 import numpy as np
 
 from benchmarks import fer2013
+from edge.commandline import guarded
 from trainer.augmentation import Recipe
 from trainer.backbones import build_network
 from trainer.batches import FaceBatches
@@ -100,7 +102,7 @@ def settings_of(preset: str, batch: int) -> Settings:
     return Settings(**options, augmentation=Recipe(**drawn))
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", default=fer2013.place())
@@ -116,7 +118,8 @@ def main() -> None:
     for name, each in speeds.items():
         ratio = max(each) / max(speeds[SAME])
         print(f"  {name:<36} {max(each):6.0f} ({min(each):.0f}) images/s {ratio:6.2f}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded("training_speed", main))

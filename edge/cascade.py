@@ -6,8 +6,8 @@ from pathlib import Path
 
 import cv2
 
-import edge.opencv  # noqa: F401  # silences OpenCV
 from edge.errors import BadDataError, InputNotFoundError, UnavailableError
+from edge.opencv import file_name
 
 FACES, EYES = "haarcascade_frontalface_default.xml", "haarcascade_eye.xml"
 
@@ -49,9 +49,9 @@ def load_cascade(path: Path) -> cv2.CascadeClassifier:
             f"OpenCV {cv2.__version__} has no Haar cascades; install OpenCV 4: pip install 'opencv-python-headless<5'"
         )
     try:
-        cascade = cv2.CascadeClassifier(str(path))
+        cascade = cv2.CascadeClassifier(file_name(path))
         broken = cascade.empty()
-    except (cv2.error, SystemError):
+    except (cv2.error, SystemError, UnicodeEncodeError):
         broken = True
     if broken:
         raise BadDataError(f"{path}: not a Haar cascade, or a damaged one; leave detector.cascade empty for ours")

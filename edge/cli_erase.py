@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.cli_pause import add_state, control_folders
-from edge.commandline import Parser, printable
+from edge.commandline import Parser, agreed, printable
 from edge.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ def _agreed(log: Path | None, broker: str, annotated: int) -> bool:
     what += [f"the log {log}"] if log is not None else ["the log that a running daemon writes"]
     what += [f"what {broker} retains"] if broker else []
     what += [f"{annotated} annotated file{'' if annotated == 1 else 's'}"] if annotated else []
-    answer = input(printable(f"Erase {', '.join(what)}? This cannot be undone. [y/N] "))
-    return answer.strip().lower() in {"y", "yes"}
+    return agreed(printable(f"Erase {', '.join(what)}? This cannot be undone. [y/N] "))
 
 
 def _tell(erasure: Erasure) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from edge.commandline import Parser, printable
+from edge.commandline import Parser, agreed, printable
 from edge.errors import InputNotFoundError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -229,5 +229,4 @@ def _forget(watch: Watch, name: str, config: Config, *, yes: bool, wait: float) 
 def _agreed(device: Device) -> bool:
     if not sys.stdin.isatty():
         raise UsageError(f"nobody can be asked here whether to forget {device.name}; say --yes")
-    answer = input(f"Forget {device.name}, which is {device.status}, with what Home Assistant knows of it? [y/N] ")
-    return answer.strip().lower() in {"y", "yes"}
+    return agreed(f"Forget {device.name}, which is {device.status}, with what Home Assistant knows of it? [y/N] ")

@@ -74,6 +74,16 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
 
 
+def agreed(question: str) -> bool:
+    """Whether a person says yes; to end the input (Ctrl-D) is to say no."""
+    try:
+        answer = input(question)
+    except EOFError:
+        print()
+        return False
+    return answer.strip().lower() in {"y", "yes"}
+
+
 def shown(message: object) -> str:
     """A message that is printable line by line and shows no password: errors quote names of files, hosts and keys."""
     return "\n".join(map(printable, hide_password(str(message)).split("\n")))

@@ -268,7 +268,7 @@ def _read(path: Path) -> tuple[str, dict[str, object]]:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}, line {line}: expected UTF-8 text") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
         raise ConfigError(f"{path} is no valid TOML: {error or 'nested too deeply'}") from None
 
 

@@ -39,7 +39,7 @@ def check_camera(subject: Subject) -> Finding:
     kind = spec.partition(":")[0].lower()
     if kind == "picamera2":
         return _check_devices(subject, pi_devices(subject.root), "the Raspberry Pi's camera")
-    if kind == "v4l2" or spec.startswith("/dev/video"):
+    if kind == "v4l2" or spec.startswith("/dev/video") or Path(spec).is_char_device():
         return _check_devices(subject, [v4l2_device(spec)], str(v4l2_device(spec)))
     if kind in {"rtsp", "rtsps"}:
         return _check_stream(subject, spec)
@@ -48,7 +48,7 @@ def check_camera(subject: Subject) -> Finding:
 
 def v4l2_device(spec: str) -> Path:
     """The device file that a source names."""
-    named = spec.removeprefix("v4l2:")
+    named = spec[len("v4l2:") :] if spec.lower().startswith("v4l2:") else spec
     return Path(named) if named.startswith("/") else Path(f"/dev/video{named}")
 
 

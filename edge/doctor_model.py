@@ -34,7 +34,7 @@ def check_model(subject: Subject) -> Finding:
     choice = read_choice(folder)
     try:
         if choice.current == SHIPPED:
-            found = _timed(open_model(labels=labels, threads=threads))
+            found = _timed(open_model(threads=threads))
         else:
             found = _timed(open_stored(folder, choice.current, labels=labels, threads=threads))
     except MienError as error:

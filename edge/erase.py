@@ -74,7 +74,7 @@ def ask_daemons(folder: Path, *, local: bool) -> dict[str, Erasure]:
 def _account(device: str, text: str) -> Erasure:
     try:
         return Erasure.from_json(text)
-    except (ValueError, TypeError, KeyError, RecursionError):  # whoever is in the group may write there
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):  # whoever is in the group may write there
         return Erasure(problems=[f"{device} has given no answer that can be understood; do this again"])
 
 

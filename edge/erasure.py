@@ -56,7 +56,7 @@ class Erasure:
         """What `to_json` gave.
 
         Raises:
-            ValueError, TypeError, KeyError: it is something else.
+            ValueError, TypeError, KeyError, OverflowError: it is something else.
         """
         values = json.loads(text)
         removed = [(str(what), int(size)) for what, size in values["removed"]]
@@ -91,7 +91,7 @@ def is_in_use(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with closing(sqlite3.connect(path.as_uri() + "?mode=rw", uri=True, timeout=0.0)) as database:
+        with closing(sqlite3.connect(path.absolute().as_uri() + "?mode=rw", uri=True, timeout=0.0)) as database:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
             database.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:  # one that is damaged is in nobody's use

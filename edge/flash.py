@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +91,7 @@ class Preparer:
         part = _part(target)
         try:
             shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+            target.parent.mkdir(parents=True, exist_ok=True)
             part.mkdir(mode=0o700)  # it has secrets in it
             shutil.copytree(source, part, dirs_exist_ok=True)
             part.chmod(0o700)
@@ -111,6 +112,7 @@ class Preparer:
             if not self._job.dry_run:
                 part = _part(target)
                 try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
                     part.unlink(missing_ok=True)
                     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                         for block in with_head(image, head, total):
@@ -122,7 +124,8 @@ class Preparer:
                 except OSError as error:
                     raise _refused(target, error) from None
                 finally:
-                    part.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        part.unlink(missing_ok=True)
         return done | {"written": str(target)}
 
     def write_card(
@@ -213,14 +216,16 @@ def _is_prepared(target: Path) -> bool:
 
 
 def _part(target: Path) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target.with_name(target.name + ".part")
+    """What a copy is called until it is whole: nobody else's files are, and a killed run's goes with the next."""
+    return target.with_name(f".{target.name}.mien-flash")
 
 
 def _refused(target: Path, error: OSError) -> Exception:
     if isinstance(error, MienError):
         return error
-    return OutputError(f"{target} cannot be written: {error.strerror}")
+    # What copies many files names each, and has no reason of its own.
+    why = error.strerror or "; ".join(f"{each[0]}: {each[2]}" for each in error.args[0])
+    return OutputError(f"{target} cannot be written: {why}")
 
 
 def _sizes(kit: Mapping[str, Path]) -> dict[str, int]:

@@ -75,12 +75,18 @@ class FolderBoot:
 
     def names(self) -> set[str]:
         """What lies at its top, in lower case."""
-        return {path.name.lower() for path in self._folder.iterdir()}
+        try:
+            return {path.name.lower() for path in self._folder.iterdir()}
+        except OSError as error:
+            raise InputNotFoundError(f"{self._folder} cannot be read: {error.strerror}") from None
 
     def read(self, name: str) -> bytes | None:
         """A file's content; None: it is not there."""
         path = self._folder / name
-        return path.read_bytes() if path.is_file() else None
+        try:
+            return path.read_bytes() if path.is_file() else None
+        except OSError as error:
+            raise InputNotFoundError(f"{path} cannot be read: {error.strerror}") from None
 
     def write(self, name: str, content: bytes) -> None:
         """Make or replace a file: there is always the old one or the new one."""

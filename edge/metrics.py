@@ -107,6 +107,8 @@ def serving(config: MetricsConfig, snapshot: Callable[[], Snapshot]) -> Iterator
         raise ConfigError(MISSING.format(port=config.port)) from None
     try:
         server, thread = start_http_server(config.port, config.address, registry(snapshot))
+    except UnicodeError:
+        raise ConfigError(f"metrics.address: {config.address!r} is no address and no host's name") from None
     except OSError as error:
         raise UnavailableError(
             f"metrics.port {config.port} on metrics.address {config.address} cannot be listened on "

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.commandline import printable
 from edge.crop import crop_face, scale_pixels
 from edge.errors import BadDataError, LabelsError
 from edge.frame import Box
@@ -116,7 +117,7 @@ class Model:
         self.card: ModelCard | None = card
         self.input_size, self.channels = _face_shape(self._input, file.name)
         self.labels = _choose_labels(file, labels, math.prod(self._output.shape))
-        self.name = Path(file.name).stem if card is None else f"{card.name}@{file.sha256[:8]}"
+        self.name = printable(Path(file.name).stem) if card is None else f"{card.name}@{file.sha256[:8]}"
         self.margin = 1.0 if card is None else card.margin
         self.thresholds: Mapping[str, float] = {} if card is None else card.thresholds
         self._temperature = np.float32(1.0 if card is None else card.temperature)

@@ -141,11 +141,11 @@ def open_chosen(config: Config, state: Path, *, shared: bool) -> Chosen:
             raise
         except (InputNotFoundError, ValueError, RuntimeError) as error:
             choice = _give_up(folder, entry, choice, error)
-    return Chosen(open_model(labels=labels, threads=threads), folder, SHIPPED, choice)
+    return Chosen(open_model(threads=threads), folder, SHIPPED, choice)
 
 
 def open_stored(folder: Path, entry: str, *, labels: Sequence[str] | None = None, threads: int = 1) -> Model:
-    """Open an installed model; see `open_model`.
+    """Open an installed model; see `open_model`. The labels are for one that has none of its own.
 
     Raises:
         InputNotFoundError: it is not there.
@@ -157,7 +157,7 @@ def open_stored(folder: Path, entry: str, *, labels: Sequence[str] | None = None
     file = read_model_file(path)
     if not entry.endswith(f"@{file.sha256}"):
         raise BadDataError(f"{path}: damaged (its SHA-256 is another than when it was installed); install it again")
-    model = Model(file, labels=labels, threads=threads)
+    model = Model(file, labels=None if file.labels else labels, threads=threads)
     model.name = short(entry)
     return model
 

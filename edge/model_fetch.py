@@ -68,6 +68,7 @@ def check_url(url: str, *, plain: bool) -> None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
+        (host or "").encode("idna")  # what looking it up would fail over
     except ValueError:
         parts, host = urlsplit(""), None
     if has_password(url) or "@" in parts.netloc:
@@ -256,7 +257,10 @@ def _told(error: Exception, shown: str) -> Exception:
         )
     if isinstance(reason, TimeoutError):
         return UnavailableError(f"{shown}: the server is silent; try again later")
-    if isinstance(reason, http.client.HTTPException | ssl.SSLError | ConnectionError) or error is not reason:
+    if (
+        isinstance(reason, http.client.HTTPException | ssl.SSLError | ConnectionError | ValueError)
+        or error is not reason
+    ):
         return UnavailableError(f"{shown}: {reason}; check the address and the network, and try again")
     return error
 

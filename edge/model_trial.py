@@ -100,7 +100,7 @@ def try_model(file: BinaryIO, shown: str, *, labels: Sequence[str] = ()) -> Tria
     Args:
         file: the model, open for reading; read from its beginning.
         shown: what messages call it; a foreign model is named after it.
-        labels: names of the outputs, for a foreign model that holds none.
+        labels: names of the outputs, for a foreign model that holds none of its own.
 
     Raises:
         BadDataError: the model is none, fails its self-test, crashes or hangs the process, or wants too much memory.
@@ -213,7 +213,7 @@ def _try(asked: dict[str, Any]) -> dict[str, Any]:
     _drop_rights()
     with os.fdopen(0, "rb", closefd=False) as file:
         model_file = parse_model_file(file.read(size), asked["shown"])
-    model = Model(model_file, labels=asked["labels"] or None)
+    model = Model(model_file, labels=None if model_file.labels else asked["labels"] or None)
     scores = model.classify(image, Box(*FACE))  # type: ignore[arg-type]  # OpenCV's stubs widen uint8 to any number
     if not (abs(float(scores.sum()) - 1.0) < 1e-3 and float(scores.min()) >= 0.0):
         raise BadDataError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -68,7 +67,7 @@ class SelfTest:
     """A face and what the model made of it when it was exported.
 
     Attributes:
-        face: `uint8[size, size]` or `uint8[size, size, 3]` (R, G, B) as bytes, row by row.
+        face: `uint8[size, size]` or `uint8[size, size, 3]` (B, G, R) as bytes, row by row.
         outputs: the output tensor's raw integers.
     """
 
@@ -134,6 +133,12 @@ def parse_card(text: str, where: str) -> ModelCard:
     return _Reader(where).card(content)
 
 
+def provenance_of(card: Mapping[str, object]) -> dict[str, Any]:
+    """What a card tells of its model's training; empty where it tells nothing that could be read."""
+    told = card.get("provenance")
+    return dict(told) if isinstance(told, dict) else {}
+
+
 def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
@@ -196,7 +201,7 @@ class _Reader:
         face = table.get("face")
         try:
             decoded = base64.b64decode(face, validate=True) if isinstance(face, str) else b""
-        except binascii.Error:
+        except ValueError:  # no base64, or no ASCII
             decoded = b""
         if len(decoded) != pixels:
             self._refuse("self_test.face", f"{pixels} pixels in base64", face)

@@ -105,7 +105,12 @@ def parse_model_file(data: bytes, name: str) -> ModelFile:
     if data[4:8] != IDENTIFIER:
         raise BadDataError(f"{name}: not a .tflite model, or cut short in its first bytes")
     flatbuffer, texts = split(data, name)
-    labels = None if texts.labels is None else parse_labels(texts.labels, f"{name}: {texts.labels_name}")
+    labels = None
+    try:
+        labels = None if texts.labels is None else parse_labels(texts.labels, f"{name}: {texts.labels_name}")
+    except BadDataError:
+        if texts.labels_name == LABELS:
+            raise  # another name may be that of any text
     card = None if texts.card is None else parse_card(texts.card, f"{name}: {CARD}")
     if card is not None:
         _check_agreement(flatbuffer, labels, card, name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 
@@ -35,6 +36,17 @@ def _silence_opencv() -> None:
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
 if "OPENCV_LOG_LEVEL" not in os.environ:
     _silence_opencv()
+
+
+def file_name(path: Path) -> str:
+    """A path as OpenCV takes it, which takes the process down where a name is no UTF-8.
+
+    Raises:
+        ValueError: it is none; what to say of it depends on what the file is for.
+    """
+    name = str(path.absolute())
+    name.encode()
+    return name
 
 
 @contextmanager

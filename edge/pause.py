@@ -201,7 +201,8 @@ class PauseWatch:
 
 
 def _is_seconds(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a pause can be so long; 1e12 seconds are 30,000 years."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e12 <= value <= 1e12
 
 
 def _write(folder: Path, asked: Pause) -> None:

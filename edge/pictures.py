@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,10 +115,14 @@ def write_picture(path: Path, image: NDArray[np.uint8], *, tail: bytes = b"") ->
         done = False
     if not done:
         raise OutputError(f"{path}: OpenCV cannot write {image.shape[1]} x {image.shape[0]} pixels as {path.suffix}")
+    partial = path.with_name(f".{os.getpid()}.part")  # hidden: no picture to whoever looks for some
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes() + tail)
+        partial.write_bytes(encoded.tobytes() + tail)
+        partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # of a full disk it would keep the last of its room
         raise OutputError(f"{path}: cannot be written ({error.strerror}); check the folder and its space") from None
 
 

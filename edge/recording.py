@@ -5,6 +5,7 @@ What lies there already is replaced only where Mien wrote it.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Protocol
 
@@ -12,10 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-import edge.opencv  # noqa: F401  # silences OpenCV
 from edge.errors import OutputError, UsageError
 from edge.frame import Frame
 from edge.mark import MARK, check_folder, check_replaceable
+from edge.opencv import file_name
 from edge.pictures import write_picture
 
 LIVE_FPS = 25.0
@@ -82,6 +83,12 @@ class VideoRecording:
     def __init__(self, path: Path, *, live: bool) -> None:
         self._path = path
         self._partial = path.with_name(f".{path.stem}.part{path.suffix}").absolute()
+        try:
+            file_name(self._partial)
+        except UnicodeEncodeError:
+            raise OutputError(
+                f"{path}: its name or a folder's is no UTF-8; OpenCV writes none such, rename it"
+            ) from None
         self._live = live
         self._writer: cv2.VideoWriter | None = None
         self._first: Frame | None = None
@@ -123,6 +130,7 @@ class VideoRecording:
         found = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
         check.release()
         if found < self._written:
+            self._discard()
             raise OutputError(
                 f"{self._path}: only {found} of {self._written} frames could be written; make room for it"
             )
@@ -141,7 +149,13 @@ class VideoRecording:
                 file.write(MARK)
             self._partial.replace(self._path)
         except OSError as error:
+            self._discard()
             raise OutputError(f"{self._path}: cannot be finished ({error.strerror}); make room for it") from None
+
+    def _discard(self) -> None:
+        """Give the room back of what has come to nothing: on a full disk it is the last there is."""
+        with contextlib.suppress(OSError):
+            self._partial.unlink(missing_ok=True)
 
     def _put(self, picture: NDArray[np.uint8], times: int) -> None:
         assert self._writer is not None  # noqa: S101  # both callers have opened it

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edge.modelcard import provenance_of
+
 LIMITS = """\
 It names what a face shows in one picture, not what a person feels. It learned from pictures found on the web, on whose
 labels people themselves are right about 65 times in a hundred (Goodfellow et al. 2013); its mistakes follow theirs.
@@ -22,7 +24,7 @@ _FIGURES = ("float", "int8", "int8_without_copies", "agreement")
 
 def as_markdown(card: Mapping[str, Any], *, file_name: str, file_bytes: int) -> str:
     """The card of a model whose `mien.json` is `card`."""
-    labels, face, provenance = card["labels"], card["input"], card.get("provenance", {})
+    labels, face, provenance = card["labels"], card["input"], provenance_of(card)
     what = (
         f"`{file_name}`, {file_bytes / 1e6:.2f} MB: sorts one face into {len(labels)} facial expressions "
         f"({', '.join(labels)})."
@@ -122,7 +124,8 @@ def _accuracy(accuracy: Mapping[str, Any]) -> str:
         if key in accuracy
     ]
     head = ("split", "images", "float", "int8", "int8, images without a copy in Training", "same answer")
-    how = f"Measured by `{accuracy['command']}` with the LiteRT interpreter, one crop a face, no averaging over views."
+    command = accuracy.get("command", "not told")
+    how = f"Measured by `{command}` with the LiteRT interpreter, one crop a face, no averaging over views."
     return f"{_table(head, rows)}\n\n{how}"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge import __version__
 from edge.commandline import Parser, guarded
-from edge.errors import BadDataError, OutputError
+from edge.errors import BadDataError, OutputError, UsageError
 from trainer.cli_evaluate import FINAL_HELP, LOG_HELP, refuse_log_without_final
 from trainer.commandline import DATA_HELP, add_drop, load, number, progress_bar, require_keras, whole
 
@@ -144,6 +144,9 @@ def _verify(args: argparse.Namespace) -> int:
     from trainer import model_log
     from trainer.output_file import refuse_unwritable, write_whole
 
+    for path, suffix in ((args.network, ".keras"), (args.model, ".tflite")):
+        if path.suffix != suffix:
+            raise UsageError(f"{path}: a {suffix} is expected here; the order is NETWORK.keras MODEL.tflite")
     recording = _described(args.model) if args.record else None
     if recording:
         refuse_unwritable(args.model)

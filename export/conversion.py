@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.model import Model
+from edge.modelcard import provenance_of
 from edge.modelfile import parse_model_file
 from export.metadata import add_self_test, pack
 from export.quantization import quantize, representative_faces
@@ -49,7 +50,7 @@ def convert(
     refuse_mismatch(keras_path, labels, dataset.labels, size, dataset.train.images.shape[1], network.output_shape[-1])
     representative = representative_faces(dataset.train.images, calibration, seed)
     flatbuffer = quantize(network, representative)
-    provenance = dict(trained.get("provenance", {}))
+    provenance = provenance_of(trained)
     provenance |= {"selected": trained["selected"]} if "selected" in trained else {}
     card: dict[str, Any] = {
         "name": name or _name(provenance, size),

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,8 @@ from edge.model import Model
 from edge.modelcard import SCHEMA, parse_card
 from edge.modelfile import CARD, LABELS, parse_model_file, split
 
+_UNREADABLE = re.compile("[\ud800-\udfff]")
+"""What Python makes of bytes in file names that are no UTF-8."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time a ZIP can hold: the same model gives the same file on every day."""
 
@@ -42,7 +45,8 @@ def pack(tflite: bytes, card: Mapping[str, Any]) -> bytes:
         raise BadDataError(f"what was to be packed is no whole .tflite model: {error}") from None
     digest = hashlib.sha256(flatbuffer).hexdigest()
     whole = {"schema": SCHEMA, **card, "tflite": {"bytes": len(flatbuffer), "sha256": digest}}
-    text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # Of file names that are no UTF-8 it keeps what can be read.
+    text = _UNREADABLE.sub("\ufffd", json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
     checked = parse_card(text, CARD)
     buffer = io.BytesIO(flatbuffer)
     buffer.seek(0, io.SEEK_END)

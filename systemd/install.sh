@@ -445,6 +445,7 @@ remove_results() {
     local group
     # shellcheck disable=SC2086
     rm -rf $RESULTS /etc/mien
+    rm -f /etc/credstore/mien.{mqtt,source}-password
     if is_our_account; then
         userdel mien || die $UNAVAILABLE "the account mien cannot be removed; end what runs as it (ps -u mien), then purge again"
     fi

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge import __version__
 from edge.errors import UsageError
+from edge.modelcard import provenance_of
 from trainer.commandline import (
     DATA_HELP,
     NO_CACHE_HELP,
@@ -161,7 +162,7 @@ def _write(
 ) -> None:
     from trainer import model_log, output_file, report_html
 
-    told = classifier.card.get("provenance", {})
+    told = provenance_of(classifier.card)
     what = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}[name]
     facts = [
         ("model", f"{args.model.name}, {classifier.arithmetic}, SHA-256 {sha256[:8]}"),

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from edge.crop import scale_pixels
 from edge.errors import BadDataError
+from edge.modelcard import provenance_of
 from trainer import model_log
 from trainer.backbones import SCRATCH
 from trainer.baselines import haar_faces
@@ -266,7 +267,7 @@ def evaluate_model(path: Path, dataset: Dataset) -> tuple[dict[str, Any], model_
     row = {
         "model": name,
         "protocol": model_log.protocol(classifier.card),
-        "command": classifier.card.get("provenance", {}).get("command", ""),
+        "command": provenance_of(classifier.card).get("command", ""),
         "dataset": dataset.name,
         "split": OFFICIAL,
         "test": result.to_dict(),

@@ -112,7 +112,7 @@ def open_classifier(path: Path, labels: tuple[str, ...], size: int) -> Classifie
             labels,
             arithmetic,
             None if card is None else card.temperature,
-            {} if card is None else {**card.content, "provenance": keras_file.provenance_of(card.content)},
+            {} if card is None else card.content,
             lambda images, progress: _tflite_logits(model, images, progress),
         )
     network, known = keras_file.load_network(path)
@@ -126,7 +126,7 @@ def open_classifier(path: Path, labels: tuple[str, ...], size: int) -> Classifie
             progress(len(images), len(images))
         return found
 
-    return Classifier(path, labels, "float", None, {**known, "provenance": keras_file.provenance_of(known)}, logits)
+    return Classifier(path, labels, "float", None, known, logits)
 
 
 def network_logits(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,6 @@ def read_card(path: Path) -> dict[str, Any]:
     """The card alone, without loading the network; empty where another program wrote the file."""
     with zipfile.ZipFile(path) as archive:
         return _read_card(archive, path)
-
-
-def provenance_of(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card tells of its network's training; empty where it tells nothing, or nothing that can be read."""
-    told = card.get("provenance")
-    return dict(told) if isinstance(told, dict) else {}
 
 
 def _read_card(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from edge.commandline import printable
 from edge.errors import InputNotFoundError, MienError, OutputError
+from edge.modelcard import provenance_of
 from trainer.evaluation import Evaluation
 
 DEFAULT = Path("docs/model-log.md")
@@ -73,7 +74,7 @@ def digest(path: Path) -> str:
 
 def protocol(card: Mapping[str, Any]) -> str:
     """Whether a network, and all that taught it and them, saw no images that are also in a test split, by its card."""
-    left_out = [each.get("left_out_of_training") for each in _trainings(card.get("provenance", {}))]
+    left_out = [each.get("left_out_of_training") for each in _trainings(provenance_of(card))]
     if None in left_out or not left_out:
         return "not told"
     return "clean" if all(left_out) else "literature's"
@@ -155,7 +156,7 @@ def _add(descriptor: int, before: bytes, lines: str) -> None:
 
 
 def _row(entry: Entry, now: datetime) -> list[str]:
-    result, told = entry.result, entry.card.get("provenance", {})
+    result, told = entry.result, provenance_of(entry.card)
     without = result.accuracy_without_copies
     cells = [
         f"{now:%Y-%m-%d %H:%M}",

@@ -18,7 +18,7 @@ from edge.crop import crop_face
 from edge.errors import BadDataError
 from edge.frame import Box
 from edge.interpreter import make_interpreter
-from edge.modelcard import ModelCard
+from edge.modelcard import ModelCard, provenance_of
 from edge.modelfile import read_model_file
 from trainer import keras_file
 from trainer.backbones import BACKBONES, SCRATCH, V1_BLOCKS, build_network
@@ -92,7 +92,7 @@ def _card(path: Path, card: ModelCard | None) -> dict[str, Any]:
         raise BadDataError(
             f"{path}: does not tell what network it is; name a model that mien-export wrote, or a .keras file"
         )
-    provenance = keras_file.provenance_of(card.content)
+    provenance = provenance_of(card.content)
     return {
         "labels": list(card.labels),
         "input": card.content.get("input", {}),

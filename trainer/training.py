@@ -22,6 +22,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.modelcard import provenance_of
 from trainer import keras_file, trained
 from trainer.augmentation import Augment, Degrade, Recipe
 from trainer.averaging import AveragedWeights
@@ -359,7 +360,7 @@ def _pretraining(weights: Path) -> str:
     """Where a network's first weights come from, and where those came from."""
     if weights.suffix not in TRAINED:
         return weights.name
-    before = trained.read_card(weights).get("provenance", {}).get("pretraining", "not told")
+    before = provenance_of(trained.read_card(weights)).get("pretraining", "not told")
     return f"{trained.name_of(weights)}, from {before}"
 
 
@@ -370,7 +371,7 @@ def _short(path: Path) -> str:
 def _teacher(path: Path) -> dict[str, Any]:
     """Where a teacher, or what a training went on from, comes from: a network's rights and leaks are theirs too."""
     card = trained.read_card(path)
-    told = card.get("provenance", {})
+    told = provenance_of(card)
     return {
         key: told.get(key, "not told") for key in ("architecture", "pretraining", "dataset", "command", "commit")
     } | {

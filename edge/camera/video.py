@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-import edge.opencv  # noqa: F401  # silences OpenCV
 from edge.camera.base import Camera, frame_of
 from edge.camera.garbage import find_fault
 from edge.errors import BadDataError, InputNotFoundError
 from edge.frame import Frame
+from edge.opencv import file_name
 from edge.pictures import MAX_PIXELS
 
 ASSUMED_FPS = 25.0
@@ -52,8 +52,13 @@ class VideoCamera(Camera):
         self._path = path
         self._color = color
         _check_readable(path)
-        # Absolute, so that no file name is taken for one of FFmpeg's protocols.
-        self._capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
+        try:
+            # Absolute, so that no file name is taken for one of FFmpeg's protocols.
+            self._capture = cv2.VideoCapture(file_name(path), cv2.CAP_FFMPEG)
+        except UnicodeEncodeError:
+            raise BadDataError(
+                f"{path}: its name or a folder's is no UTF-8; OpenCV opens none such, rename it"
+            ) from None
         if not self._capture.isOpened():
             raise BadDataError(f"{path}: not a video, or cut short; check that it plays, or copy it again")
         told = self._capture.get(cv2.CAP_PROP_FPS)

@@ -472,7 +472,7 @@ class MqttSink:
             self._rejection = f"{self.rejected} events were rejected by the broker at {self._address} ({failure})"
         else:
             # Mosquitto 2.0 hangs up on whoever publishes what he may not; events must have their turn too.
-            self._documents.rest(what, UNWANTED_RESTS)
+            self._documents.ask_for(what, within=UNWANTED_RESTS)
 
 
 def _nothing() -> None:

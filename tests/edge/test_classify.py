@@ -264,6 +264,16 @@ def test_a_file_name_that_is_no_text_is_printed_all_the_same(tmp_path, face_file
     assert json.loads(out)["path"].endswith("\udcff.png")
 
 
+def test_a_video_whose_name_opencv_would_fall_over_is_named_and_the_others_are_read(
+    tmp_path, face_file, video_file, mien
+):
+    shutil.copy(video_file, os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    code, out, err = mien(tmp_path / os.fsdecode(b"caf\xe9.mp4"), face_file, "--whole", "--format", "json")
+    assert code == 1
+    assert "caf\\udce9.mp4: its name or a folder's is no UTF-8; OpenCV opens none such, rename it" in err
+    assert json.loads(out.splitlines()[-1])["path"] == str(face_file)
+
+
 def test_annotated_pictures_and_videos_are_written_under_names_of_their_own(tmp_path, face_file, video_file, mien):
     for name in ("a/face.png", "b/face.png", "b/FACE.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

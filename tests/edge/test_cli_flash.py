@@ -168,10 +168,20 @@ def test_a_copy_takes_the_place_of_nothing_but_an_earlier_copy(flash, raspberry_
         assert (got, why in err) == (code, True), err
     assert (mine / "thesis.txt").read_text() == "years of work"
     assert (image.read_bytes(), other.read_bytes(), source.is_dir()) == (before, before, True)
-    (tmp_path / "copy.part").mkdir()
+    (tmp_path / ".copy.mien-flash").mkdir()  # of a run that was killed
+    (tmp_path / "copy.part").mkdir()  # somebody else's
+    (tmp_path / "copy.img.part").touch()
     for _ in range(2):
         assert flash("--boot", source, "--out", tmp_path / "copy", "--hostname", "kitchen")[0] == 0
         assert flash(image, "--out", tmp_path / "copy.img", "--hostname", "kitchen")[0] == 0
+    assert {path.name for path in tmp_path.glob("*copy*")} == {"copy", "copy.img", "copy.part", "copy.img.part"}
+
+
+def test_a_place_in_a_file_is_told(flash, raspberry_image, boot_folder, tmp_path):
+    (tmp_path / "file").touch()
+    for arguments in (["--boot", boot_folder("trixie")], [raspberry_image("trixie")]):
+        code, _, err = flash(*arguments, "--out", tmp_path / "file/out", "--hostname", "kitchen")
+        assert (code, "file/out cannot be written: " in err) == (73, True), err
 
 
 def test_what_has_secrets_in_it_is_for_its_owner_alone(flash, raspberry_image, boot_folder, tmp_path):

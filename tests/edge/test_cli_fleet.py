@@ -273,11 +273,13 @@ def test_a_device_that_nobody_knows_is_not_there(mosquitto, capsys):
     assert "mien/attic" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("answer", "left"), [("n", ["kitchen"]), ("", ["kitchen"]), ("y", [])])
+@pytest.mark.parametrize(
+    ("answer", "left"), [("n\n", ["kitchen"]), ("\n", ["kitchen"]), ("", ["kitchen"]), ("y\n", [])]
+)
 def test_somebody_at_a_terminal_is_asked_first(mosquitto, capsys, monkeypatch, answer, left):
     broker = mosquitto()
     retain(broker.port, ("mien/kitchen/status", "offline"))
-    keyboard = io.StringIO(f"{answer}\n")
+    keyboard = io.StringIO(answer)
     keyboard.isatty = lambda: True
     monkeypatch.setattr(sys, "stdin", keyboard)
     assert main(["fleet", "--mqtt", url(broker), "--forget", "kitchen"]) == 0

@@ -80,6 +80,7 @@ def test_other_variables_that_begin_with_mien_are_left_alone():
         ("\nmqtt = 3\n", 2, "mqtt is a section; expected [mqtt]"),
         ("[source]\nfps = 'fast'\n", 2, "source.fps is 'fast'; expected a number from 0 to 1000"),
         ("[source]\nfps = true\n", 2, "source.fps is True; expected a number"),
+        (f"[source]\nfps = {'1' * 400}\n", 2, "source.fps is 1111"),
         ("[source]\nfps = nan\n", 2, "source.fps is nan; expected a number"),
         ("[log]\n\n\nkeep = 1.0 # keep\n", 4, "log.keep is 1.0; expected a whole number from 0 to 1000"),
         ("[log]\nkeep = -1\n", 2, "log.keep is -1; expected a whole number from 0 to 1000"),
@@ -125,6 +126,8 @@ def test_a_file_that_is_no_toml_names_the_line(toml):
     path = toml("[source]\nspec = camera\n")
     with pytest.raises(ConfigError, match=rf"{path} is no valid TOML: .*line 2"):
         load(path)
+    with pytest.raises(ConfigError, match=rf"{path} is no valid TOML: .*4300 digits"):
+        load(toml(f"[source]\nfps = {'1' * 5000}\n"))
 
 
 def test_a_file_that_is_no_text_or_far_too_large_is_refused(tmp_path):

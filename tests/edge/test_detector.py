@@ -1,5 +1,6 @@
 """Haar on the sample photos."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -70,6 +71,13 @@ def test_our_copy_of_the_cascade_comes_first_then_the_wheels_then_debians(tmp_pa
     debian.unlink()
     with pytest.raises(InputNotFoundError, match="apt install opencv-data"):
         find_cascade()
+
+
+def test_a_cascade_whose_name_opencv_would_fall_over_is_refused(tmp_path):
+    odd = tmp_path / os.fsdecode(b"caf\xe9.xml")
+    odd.write_bytes((cascade.OURS / CASCADE).read_bytes())
+    with pytest.raises(BadDataError, match="not a Haar cascade, or a damaged one"):
+        cascade.load_cascade(odd)
 
 
 def test_a_cascade_that_was_named_and_is_not_there_is_never_replaced(tmp_path):

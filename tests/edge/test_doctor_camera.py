@@ -70,7 +70,7 @@ def test_a_lens_under_its_cap_is_told(make_subject, tmp_path):
 
 @pytest.mark.parametrize(
     ("spec", "device"),
-    [("v4l2:/dev/video2", "/dev/video2"), ("v4l2:0", "/dev/video0"), ("/dev/video1", "/dev/video1")],
+    [("v4l2:/dev/video2", "/dev/video2"), ("V4L2:0", "/dev/video0"), ("/dev/video1", "/dev/video1")],
 )
 def test_a_source_names_its_device_in_three_ways(spec, device):
     assert v4l2_device(spec) == Path(device)

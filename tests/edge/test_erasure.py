@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pathlib
 import sqlite3
 import threading
 import time
@@ -59,6 +60,15 @@ def test_an_outbox_is_in_use_while_a_daemon_has_it_and_damage_is_no_use(tmp_path
     box.close()
     assert not is_in_use(path)
     path.write_bytes(b"x" * 5000)
+    assert not is_in_use(path)
+
+
+def test_an_outbox_in_a_folder_named_from_here_is_in_use_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = pathlib.Path("outbox-a.sqlite")
+    box = Outbox(path)
+    assert is_in_use(path)
+    box.close()
     assert not is_in_use(path)
 
 
@@ -283,7 +293,16 @@ def test_a_link_that_somebody_has_laid_to_anothers_file_is_not_followed(tmp_path
     assert erase_unwritten_log(log).removed == [(str(other), 2)]
 
 
-@pytest.mark.parametrize("answer", ["", "[]", "[" * 5000, '{"removed": [1], "problems": [], "notes": []}'])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "[]",
+        "[" * 5000,
+        '{"removed": [["a", Infinity]], "problems": [], "notes": []}',
+        '{"removed": [1], "problems": [], "notes": []}',
+    ],
+)
 def test_an_answer_that_is_none_is_a_problem(folder, answer, monkeypatch):
     monkeypatch.setattr(edge.erase, "running", lambda _: {"kitchen": "reading"})
     monkeypatch.setattr(edge.erase, "write_small", lambda *_: None)

@@ -190,6 +190,15 @@ def test_an_address_that_is_not_ours_is_refused_by_its_key(make_snapshot, port):
         pytest.fail("somebody listens there")
 
 
+@pytest.mark.parametrize("address", ["127.0..1", "a" * 64])
+def test_an_address_that_is_none_is_refused_by_its_key(make_snapshot, port, address):
+    with (
+        pytest.raises(ConfigError, match=rf"metrics\.address: '{address}' is no address and no host's name"),
+        serving(MetricsConfig(port=port, address=address), make_snapshot),
+    ):
+        pytest.fail("somebody listens there")
+
+
 def test_without_prometheus_client_a_port_is_refused_with_what_to_install(monkeypatch, make_snapshot, port):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with (

@@ -20,7 +20,7 @@ from edge.errors import BadDataError, CameraError, OutputError, UnavailableError
 from edge.labels import FER2013_LABELS
 from edge.model_chosen import choosing, open_chosen
 from edge.model_store import FOLDER, SHIPPED, TRIES, confirm, entry_of, incoming, keep, path_of, read_choice, short, use
-from edge.modelfile import read_model_file
+from edge.modelfile import SMALL, read_model_file
 from edge.supervisor import StuckError, Supervisor
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +111,20 @@ def test_labels_that_fit_the_shipped_one_alone_are_no_end(state, folder):
     use(folder, three)
     assert opened(state, Config()).startswith("mien-v1-48@")
     assert "the model holds no labels" in read_choice(folder).why
+
+
+def test_labels_for_a_foreign_model_are_none_of_the_shipped_one_s(state, folder):
+    config = Config(model=ModelConfig(labels=("a", "b", "c", "d", "e", "f", "g")))
+    assert opened(state, config).startswith("mien-v1-48@")
+    use(folder, A)
+    assert open_chosen(config, state, shared=False).model.labels == tuple("abcdefg")
+    path_of(folder, A).write_bytes(b"damaged")
+    assert opened(state, config).startswith("mien-v1-48@")
+    ours = entry_of("ours", read_model_file(SMALL).sha256)
+    path_of(folder, B).rename(path_of(folder, ours))
+    path_of(folder, ours).write_bytes(SMALL.read_bytes())
+    use(folder, ours)
+    assert opened(state, config) == short(ours)
 
 
 def test_a_start_that_cannot_be_counted_tries_nothing(state, folder, monkeypatch, caplog):

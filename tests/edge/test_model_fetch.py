@@ -332,6 +332,8 @@ def test_plain_http_is_refused_unless_it_is_said(serve, get):
         "https://",
         "https:///a",
         "https://[bad/a",
+        "https://a..b/c",
+        f"https://{'a' * 64}/c",
         "https://host:port/a",
         "https://h/a b",
         "https://host/ä",

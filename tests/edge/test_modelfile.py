@@ -74,6 +74,7 @@ def test_the_only_text_in_a_foreign_zip_holds_the_labels(name):
 def test_labels_txt_wins_over_other_texts_and_two_strange_texts_are_no_labels():
     assert parse_model_file(appended(("labels.txt", LABELS_TXT), ("readme.txt", "hi\n")), "m").labels == tuple(LABELS)
     assert parse_model_file(appended(("a.txt", LABELS_TXT), ("b.txt", "hi\n")), "m").labels is None
+    assert parse_model_file(appended(("README.txt", "Made by X\n")), "m").labels is None
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_no_part_of_a_label():
@@ -240,6 +241,8 @@ def test_a_card_that_is_no_card_is_refused(text, said):
         ({"thresholds": {"happy": 1.5}}, "thresholds.happy: expected a number from 0 to 1, found 1.5"),
         ({"tflite": {"bytes": 1, "sha256": "abc"}}, "tflite.sha256: expected 64 hexadecimal digits"),
         ({"self_test": {"face": "AAAA", "logits": [0] * 7}}, "self_test.face: expected 2304 pixels in base64"),
+        ({"thresholds": {"happy": 10**400}}, "thresholds.happy: expected a number from 0 to 1, found 1000"),
+        ({"self_test": {"face": "é", "logits": [0] * 7}}, "self_test.face: expected 2304 pixels"),
         ({"self_test": {"face": "*", "logits": [0] * 7}}, "self_test.face: expected 2304 pixels"),
         ({"self_test": {"face": "AAAA", "logits": [0] * 6}}, "self_test.logits: expected 7 whole numbers"),
     ],

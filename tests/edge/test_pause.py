@@ -134,6 +134,7 @@ def test_it_never_ends_early_however_often_the_machine_is_started(lasts, uptime,
         '{"lasts": true, "ends": 1}',
         '{"lasts": NaN, "ends": NaN}',
         '{"lasts": 1e300, "ends": 1e300}',
+        f'{{"lasts": {"1" * 400}, "ends": 1}}',
         '{"lasts": "2h", "ends": 3}',
     ],
 )

@@ -1,3 +1,6 @@
+import os
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,6 +16,16 @@ GRAY = np.zeros((48, 64), np.uint8)
 
 def picture(value=90, size=(64, 48)):
     return np.full((size[1], size[0], 3), value, np.uint8)
+
+
+@contextmanager
+def files_of_at_most(size):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def record(path, times, *, live=False, sizes=None):
@@ -104,6 +117,33 @@ def test_a_video_that_did_not_reach_the_disk_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(recording, "_partial", tmp_path / "full.mp4")
     with pytest.raises(OutputError, match="only 0 of 5"):
         recording.close()
+    assert not (tmp_path / "full.mp4").exists()
+
+
+def test_on_a_full_disk_nothing_of_a_recording_keeps_the_last_of_its_room(tmp_path):
+    recording = begin(tmp_path / "out.mp4", 6)
+    with files_of_at_most(300), pytest.raises(OutputError, match=r"out\.mp4: only \d of 6 frames"):
+        recording.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_on_a_full_disk_the_earlier_picture_stays_whole(tmp_path):
+    def write():
+        folder = open_recording(tmp_path / "shown", live=False)
+        folder.write(Frame(GRAY, 0.0, 0), np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8))
+
+    write()
+    before = (tmp_path / "shown/000000.jpg").read_bytes()
+    with files_of_at_most(300), pytest.raises(OutputError, match=r"000000\.jpg: cannot be written \(File too large"):
+        write()
+    assert [path.name for path in (tmp_path / "shown").iterdir()] == ["000000.jpg"]
+    assert (tmp_path / "shown/000000.jpg").read_bytes() == before
+    write()
+
+
+def test_a_name_that_opencv_would_fall_over_is_refused(tmp_path):
+    with pytest.raises(OutputError, match="is no UTF-8; OpenCV writes none such, rename it"):
+        open_recording(tmp_path / os.fsdecode(b"\xe9.mp4"), live=False)
 
 
 def begin(path, frames):

@@ -11,6 +11,12 @@ def test_what_the_file_does_not_say_is_not_told():
     assert "How good it is" not in card
 
 
+def test_a_provenance_that_is_none_and_figures_without_a_command_are_not_told_either():
+    card = BARE | {"provenance": None, "accuracy": {"validation": {"count": 3, "float": 0.5}}}
+    assert "| left out of training | not told |" in as_markdown(card, file_name="some.tflite", file_bytes=1)
+    assert "Measured by `not told`" in as_markdown(card, file_name="some.tflite", file_bytes=1)
+
+
 def test_whether_anything_was_left_out_of_training_is_told():
     def of(left_out):
         return as_markdown(

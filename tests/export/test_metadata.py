@@ -41,6 +41,11 @@ def test_packing_adds_labels_and_card_and_leaves_the_model_as_it_was():
     assert card["tflite"]["bytes"] == len(GREY)
 
 
+def test_what_cannot_be_read_of_a_file_s_name_is_no_hindrance():
+    packed = pack(GREY, CARD | {"provenance": {"dataset": "dess\udce9.npz"}})
+    assert parse_model_file(packed, "m").card.content["provenance"] == {"dataset": "dess\ufffd.npz"}
+
+
 def test_packing_twice_gives_the_same_bytes():
     assert pack(GREY, CARD) == pack(GREY, dict(CARD))
 

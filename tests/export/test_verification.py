@@ -315,3 +315,10 @@ def test_a_card_may_hold_validation_figures_alone(exported, model, capsys):
 def test_wrong_usage_ends_with_64(exported, tmp_path, capsys, options, message):
     assert convert(exported.keras, exported.data, tmp_path / "out.tflite", *options) == 64
     assert message in capsys.readouterr().err
+
+
+def test_a_network_and_a_model_that_stand_in_each_other_s_place_are_refused(exported, model, log, capsys):
+    for first, second in ((model, exported.keras), (exported.keras, exported.keras), (model, model)):
+        assert main(["verify", str(first), str(second), "--data", str(exported.data), "--final"]) == 64
+        assert "is expected here; the order is NETWORK.keras MODEL.tflite" in capsys.readouterr().err
+    assert not log.exists()

@@ -346,6 +346,24 @@ def test_an_overloaded_broker_is_spared_for_a_while_and_loses_nothing(idle, monk
     assert asked.count(EVENT) > before
 
 
+def test_a_document_that_the_broker_rejects_is_not_told_and_is_sent_again_after_a_rest(idle, monkeypatch):
+    monkeypatch.setattr(edge.sinks.mqtt, "UNWANTED_RESTS", 0.5)
+    asked = []
+
+    def publish(topic, *_, **__):
+        asked.append(topic)
+        return 1000 + len(asked)
+
+    sink = idle(publish)
+    settle(sink)
+    state = next(topic for topic in asked if topic.endswith("state"))
+    sink.be_acknowledged(1001 + asked.index(state), "Quota exceeded", False)
+    settle(sink)
+    assert (asked.count(state), sink._has_told("state")) == (1, False)
+    sink._wait(lambda: asked.count(state) == 2, 5)
+    assert asked.count(state) == 2
+
+
 def test_what_is_given_up_on_disk_is_told_too(connect, make_event, tmp_path, caplog):
     sink = connect(closed_port(), outbox=Outbox(tmp_path / "outbox.sqlite", max_bytes=100_000))
     for number in range(3000):
