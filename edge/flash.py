@@ -223,8 +223,9 @@ def _part(target: Path) -> Path:
 def _refused(target: Path, error: OSError) -> Exception:
     if isinstance(error, MienError):
         return error
-    # What copies many files names each, and has no reason of its own.
-    why = error.strerror or "; ".join(f"{each[0]}: {each[2]}" for each in error.args[0])
+    why = error.strerror
+    if isinstance(error, shutil.Error):  # of many files: each with its place and why
+        why = "; ".join(f"{source}: {reason}" for source, _, reason in error.args[0])
     return OutputError(f"{target} cannot be written: {why}")
 
 

@@ -184,6 +184,14 @@ def test_a_place_in_a_file_is_told(flash, raspberry_image, boot_folder, tmp_path
         assert (code, "file/out cannot be written: " in err) == (73, True), err
 
 
+def test_what_cannot_be_copied_is_named(flash, boot_folder, tmp_path):
+    source = boot_folder("trixie")
+    (source / "gone").symlink_to("nowhere")
+    code, _, err = flash("--boot", source, "--out", tmp_path / "copy", "--hostname", "kitchen")
+    assert (code, f"copy cannot be written: {source / 'gone'}: " in err) == (73, True), err
+    assert not list(tmp_path.glob("*copy*"))
+
+
 def test_what_has_secrets_in_it_is_for_its_owner_alone(flash, raspberry_image, boot_folder, tmp_path):
     assert flash(raspberry_image("trixie"), "--out", tmp_path / "x.img", "--hostname", "a")[0] == 0
     assert flash("--boot", boot_folder("trixie"), "--out", tmp_path / "x", "--hostname", "a")[0] == 0
