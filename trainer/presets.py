@@ -1,7 +1,7 @@
 """Trainings by name: `mien-train fit --preset NAME` repeats one.
 
 A preset is a name and data: the options of `mien-train fit` that differ from the defaults, and the presets whose
-networks teach it. docs/recipe.md tells how long each took on two cores; those marked for a GPU have not been run yet.
+networks teach it. docs/recipe.md tells how long each took on two cores; what has no row there has not been run yet.
 """
 
 from __future__ import annotations
@@ -40,6 +40,17 @@ TEACHER = "teacher"
 
 _SHARP = {"blur": 0.0, "noise": 0.0}
 _CLOSER = {"weights": TEACHER, "head_epochs": 0, "epochs": 20, "learning_rate": 5e-4, "closer": 0.17, "patience": 0}
+_VGG = {
+    "backbone": "vgg",
+    "width": 0.75,
+    "weights": "none",
+    "head_epochs": 0,
+    "epochs": 40,
+    "dropout": 0.4,
+    "mixup": 0.2,
+    "patience": 0,
+    **_SHARP,
+}
 _QUARTER = {"width": 0.25, "head_epochs": 0, "epochs": 60, "dropout": 0.1, "patience": 0}
 
 PRESETS = {
@@ -51,31 +62,11 @@ PRESETS = {
         "MobileNetV2 on labels alone: a teacher that errs elsewhere",
         {"backbone": "mobilenet_v2", "epochs": 10, "seed": 2, **_SHARP},
     ),
-    "teacher-vgg-48": Preset(
-        "plain 3x3 convolutions from nothing: a teacher of another kind",
-        {
-            "backbone": "vgg",
-            "width": 0.75,
-            "weights": "none",
-            "head_epochs": 0,
-            "epochs": 40,
-            "dropout": 0.4,
-            "mixup": 0.2,
-            "patience": 0,
-            **_SHARP,
-        },
-        votes=True,
-    ),
+    "teacher-vgg-48": Preset("plain 3x3 convolutions from nothing: a teacher of another kind", _VGG, votes=True),
     "mien-v1-48": Preset(
         "MobileNetV1 taught by both, by FER+'s votes, on mixed, blurred and noisy faces",
         {"epochs": 30, "mixup": 0.2, "patience": 0},
         teachers=("teacher-v1-48", "teacher-v2-48"),
-        votes=True,
-    ),
-    "mien-v1-48-second": Preset(
-        "mien-v1-48 taught once more, by itself and a VGG, on views as close as Haar's boxes",
-        {"weights": TEACHER, "head_epochs": 0, "epochs": 30, "mixup": 0.2, "closer": 0.17, "patience": 0},
-        teachers=("mien-v1-48", "teacher-vgg-48"),
         votes=True,
     ),
     "mien-v1-48-closer": Preset(
@@ -91,6 +82,18 @@ PRESETS = {
         teachers=("mien-v1-48",),
         votes=True,
         seeds={"mien-v1-48": 2},
+    ),
+    "teacher-vgg-48-taught": Preset(
+        "teacher-vgg-48 taught by what ships",
+        _VGG,
+        teachers=("mien-v1-48-closer",),
+        votes=True,
+    ),
+    "mien-v1-48-second": Preset(
+        "mien-v1-48-closer taught once more, by itself and by the VGG that it taught",
+        {"mixup": 0.2, **_CLOSER},
+        teachers=("mien-v1-48-closer", "teacher-vgg-48-taught"),
+        votes=True,
     ),
     "mien-v1-48-small": Preset(
         "half-width MobileNetV1 without its last two blocks, cut out of the full one and taught by it",
@@ -131,18 +134,7 @@ PRESETS = {
     ),
     "teacher-vgg-48-wide": Preset(
         "teacher-vgg-48 at twice its width: a larger one of another kind, for a GPU",
-        {
-            "backbone": "vgg",
-            "width": 1.5,
-            "weights": "none",
-            "head_epochs": 0,
-            "epochs": 80,
-            "dropout": 0.4,
-            "mixup": 0.2,
-            "patience": 0,
-            "seed": 3,
-            **_SHARP,
-        },
+        {**_VGG, "width": 1.5, "epochs": 80, "seed": 3},
         votes=True,
     ),
     "mien-v1-48-long": Preset(
