@@ -168,7 +168,7 @@ def _essence(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without names of files, the seed, and the patience, which ended none of these trainings."""
     start = settings["weights"]
     kind = start if start == SCRATCH else TEACHER if start.endswith((TEACHER, *TRAINED)) else "ImageNet's or a file's"
-    plain = {key: bool(settings[key]) for key in ("teachers", "votes")}
+    plain = {"teachers": len(settings["teachers"]), "votes": bool(settings["votes"])}
     return settings | plain | {"weights": kind, "seed": 0, "patience": 0}
 
 

@@ -64,7 +64,7 @@ def test_a_whole_training_is_called_by_the_preset_that_repeats_it(name):
     options = dict(preset.options)
     views = {key: options.pop(key) for key in VIEWS if key in options}
     start = {"teacher": "model.keras", "none": "none"}.get(str(options.pop("weights", "")), "v1.h5")
-    lessons = {"teachers": ["one"] if preset.teachers else [], "votes": "votes.csv" if preset.votes else ""}
+    lessons = {"teachers": ["a.keras"] * len(preset.teachers), "votes": "votes.csv" if preset.votes else ""}
     settings = asdict(Settings(**options)) | {"weights": start, "seed": 9, "augmentation": asdict(Recipe(**views))}
     assert preset_of(settings | lessons) == name
     assert preset_of(settings | lessons | {"learning_rate": 0.5}) == ""
