@@ -176,13 +176,7 @@ class FacesFolder:
         """Note what a search gave, with a crop `uint8[size, size]` for each of its cuts; raises OutputError."""
         assert self._journal is not None, "all is done in this folder"  # noqa: S101
         for number, crop in enumerate(crops):
-            path = self._crop(photo, number)
-            partial = path.with_name("part.png")
-            try:
-                write_picture(partial, crop)
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)  # of a full disk it would keep the last of its room
+            write_picture(self._crop(photo, number), crop)
         entry = {
             "name": photo.name,
             "stamp": _stamp(photo.path),

@@ -141,10 +141,9 @@ def test_networks_of_every_kind_come_back(tmp_path, faces, backbone, width, last
     save_network(made, card, tmp_path / "model.keras")
     split = Split(faces, np.arange(200) % 7, np.arange(200))
     data = Dataset("drawn.npz", FER2013_LABELS, split, split, split, np.zeros(200, bool), {})
-    (tmp_path / "m.tflite").write_bytes(convert(tmp_path / "model.keras", data, calibration=64, command="convert"))
+    (tmp_path / "m.tflite").write_bytes(convert(tmp_path / "model.keras", data, calibration=200, command="convert"))
     exact, opened = answers(made, faces), answers(open_trained(tmp_path / "m.tflite")[0], faces)
-    # int8 itself costs networks of random weights a fifth of that, and more with other weights.
-    assert np.abs(opened - exact).mean() < 0.25 * exact.std()
+    assert np.abs(opened - exact).mean() < 0.2 * exact.std()
 
 
 def test_a_teacher_with_other_labels_is_refused(tmp_path):
