@@ -153,11 +153,18 @@ def write_small(path: Path, text: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have what was renamed or deleted in a folder outlast a power cut."""
+    """Have what was renamed or deleted in a folder outlast a power cut.
+
+    Raises:
+        OSError: the disk says that it may not.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with suppress(OSError):  # some file systems cannot do that
-            os.fsync(handle)
+        os.fsync(handle)
+    except OSError as error:
+        # Some file systems cannot do that; what is in the files is synced all the same.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
     finally:
         os.close(handle)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -44,17 +45,32 @@ def refuse_overwriting(outputs: Mapping[str, Path | None], inputs: Iterable[Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a kill leaves the old one or the new one, never half; makes its folder.
+    """As `replace_file`, and make the file's folder.
 
     Raises:
         OutputError: it cannot be written.
     """
-    partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        replace_file(path, content)
     except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a kill or a power cut leaves the old one or the new one, never half.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = path.with_name(path.name + ".part")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # what the new name stands for must not reach the disk after it
+        partial.replace(path)
+    except OSError:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)  # of a full disk it would keep the last of its room
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise

@@ -26,9 +26,10 @@ from trainer.augmentation import Degrade
 from trainer.batches import FaceTable
 from trainer.datasets import Dataset
 from trainer.identity import data_identity, file_identity
+from trainer.output_file import replace_file
 
 if TYPE_CHECKING:
-    from trainer.training import Settings
+    from trainer.settings import Settings
 
 
 class Epochs:
@@ -89,7 +90,7 @@ class Epochs:
         )
         epoch = len(self.history)
         with self._writing(f"epoch {epoch}"):
-            replace_text(self._history_path, json.dumps(self.history, indent=2))
+            self._write_history()
             for old in self.folder.glob("resume-*.weights.h5"):
                 if old != self._weights_path(epoch):
                     old.unlink()
@@ -129,6 +130,9 @@ class Epochs:
             f"{self.folder}: {what} cannot be written ({reason}); make room and give the same command again to go on"
         )
 
+    def _write_history(self) -> None:
+        replace_file(self._history_path, json.dumps(self.history, indent=2).encode())
+
     def remove_weights(self) -> None:
         """Remove what another epoch would start from: there is none to come."""
         for path in self.folder.glob("resume-*.weights.h5"):
@@ -157,7 +161,7 @@ class RunState(Epochs):
                 begun["settings"] = type(settings).complete(told if isinstance(told, dict) else {})
                 self._refuse_other(run, _flatten(begun), _flatten(asked))
             else:
-                replace_text(run, json.dumps(asked, indent=2))
+                replace_file(run, json.dumps(asked, indent=2).encode())
             self._read_history()
         except OSError as error:
             if isinstance(error, MienError):
@@ -193,7 +197,7 @@ class RunState(Epochs):
         """Note that the best network is final."""
         self.history[-1]["settled"] = True
         with self._writing("the settled network"):
-            replace_text(self._history_path, json.dumps(self.history, indent=2))
+            self._write_history()
 
 
 @contextlib.contextmanager
@@ -256,16 +260,6 @@ def _read_json(path: Path, kind: type) -> Any:
     except (ValueError, TypeError) as error:
         raise BadDataError(f"{path}: not written by mien-train, or damaged ({error}); name another --out") from error
     return content
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write `text` so that a kill leaves the old file or the new one, never half."""
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edge.control import sync_folder
 from edge.device import clock_is_synced
 from edge.erasure import Erasure, erase_log
 from edge.errors import OutputError
@@ -154,7 +155,7 @@ class JsonLinesLog:
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, f"its folder {folder} may not be written, where its old files go")
             self._repair(handle)
-            _sync_folder(folder)
+            sync_folder(folder)
         except OSError:
             os.close(handle)
             raise
@@ -235,7 +236,7 @@ class JsonLinesLog:
             os.close(fresh)
             raise
         self._take(fresh)
-        _sync_folder(self._place.parent)
+        sync_folder(self._place.parent)
 
     def _grow_old(self) -> None:
         """Delete old files that are too many or too old, and begin a new one so that these lines can go in time."""
@@ -301,15 +302,3 @@ def _is_object(line: bytes) -> bool:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # Some file systems cannot do that; what is in the file is synced all the same.
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
-            raise
-    finally:
-        os.close(handle)
