@@ -25,14 +25,13 @@ from typing import Any
 from edge.commandline import guarded
 from edge.errors import UsageError
 from trainer import keras_file, training
-from trainer.augmentation import NO_VIEW, Recipe
-from trainer.backbones import SCRATCH, TRAINED, V1_BLOCKS, find_weights
+from trainer.backbones import SCRATCH, TRAINED, find_weights
 from trainer.datasets import clean, load_dataset
 from trainer.identity import data_identity, file_identity
 from trainer.output_file import write_whole
-from trainer.presets import PRESETS, TEACHER, VIEWS, Preset
+from trainer.presets import PRESETS, TEACHER, Preset
+from trainer.settings import NO_VIEW, V1_BLOCKS, Recipe, Settings
 from trainer.trained import name_of
-from trainer.training import Settings
 
 LADDER = """\
 MobileNetV1, {size} px, {epochs} epochs over all layers, batch norm re-estimated at the end; accuracy on PublicTest, \
@@ -158,10 +157,7 @@ def preset_of(settings: dict[str, Any]) -> str:
 
 def _asked(preset: Preset) -> dict[str, Any]:
     """A preset's whole settings, as a card has them."""
-    options = {"weights": "imagenet"} | preset.options
-    views = {key: options.pop(key) for key in VIEWS if key in options}
-    lessons = {"teachers": preset.teachers, "votes": preset.votes}
-    return asdict(Settings()) | options | lessons | {"augmentation": asdict(Recipe(**views))}
+    return asdict(Settings.of_options(preset.options)) | {"teachers": preset.teachers, "votes": preset.votes}
 
 
 def _essence(settings: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from edge.commandline import guarded
 from edge.errors import UsageError
 from trainer import model_log
 from trainer.evaluation import evaluate, open_classifier
-from trainer.training import Settings
+from trainer.settings import Settings
 
 SPLITS = {"validation": "PublicTest", "test": "PrivateTest"}
 

@@ -21,15 +21,15 @@ import numpy as np
 
 from benchmarks import fer2013
 from edge.commandline import guarded
-from trainer.augmentation import Recipe
-from trainer.backbones import build_network
+from trainer.backbones import SCRATCH
 from trainer.batches import FaceBatches
 from trainer.datasets import Dataset, clean
 from trainer.distillation import Panel
 from trainer.folding import fast_dtype, fold
 from trainer.fused_norm import fuse
-from trainer.presets import VIEWS, find_preset
-from trainer.training import Settings, _compile, _with_lessons
+from trainer.presets import find_preset
+from trainer.settings import Settings
+from trainer.training import compile_model, first_network, with_lessons
 
 FRESH, SAME, PLAIN = "its own batches", "one batch, no data loading", "one batch, Keras's batch norm"
 FOLDED, TAUGHT = "one batch, a folded teacher", "one batch, the teacher as it was"
@@ -56,7 +56,7 @@ def measure(dataset: Dataset, settings: Settings, steps: int, rounds: int) -> di
     fresh = FaceBatches(few, labels=len(dataset.labels), batch=settings.batch, recipe=settings.augmentation)
     same = OneBatch(fresh[0], steps)
     warm = OneBatch(fresh[0], 2)
-    teacher = _network(dataset, settings)
+    teacher = first_network(settings, len(dataset.labels))
     lighter = fold(teacher, fast_dtype())
     fuse(teacher)
     models = {
@@ -79,27 +79,17 @@ def measure(dataset: Dataset, settings: Settings, steps: int, rounds: int) -> di
 def _compiled(
     dataset: Dataset, settings: Settings, steps: int, *, by_kernel: bool = True, panel: Panel | None = None
 ) -> keras.Model:
-    network = _network(dataset, settings)
+    network = first_network(settings, len(dataset.labels))
     if by_kernel:
         fuse(network)
-    model = _with_lessons(network, settings, dataset, panel)
-    _compile(model, network, settings, "all", steps)
+    model = with_lessons(network, settings, dataset, panel)
+    compile_model(model, network, settings, "all", steps)
     return model
-
-
-def _network(dataset: Dataset, settings: Settings) -> keras.Model:
-    return build_network(
-        settings.backbone, labels=len(dataset.labels), size=settings.size, width=settings.width,
-        blocks=settings.blocks, dropout=settings.dropout, stem_stride=settings.stem_stride,
-        last_stride=settings.last_stride, weights="none",
-    )  # fmt: skip
 
 
 def settings_of(preset: str, batch: int) -> Settings:
     """What a preset trains with, without teachers and votes."""
-    options = dict(find_preset(preset).options) | {"batch": batch}
-    drawn = {key: options.pop(key) for key in VIEWS if key in options}
-    return Settings(**options, augmentation=Recipe(**drawn))
+    return Settings.of_options(find_preset(preset).options, batch=batch, weights=SCRATCH)
 
 
 def main() -> int:

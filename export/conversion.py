@@ -55,7 +55,7 @@ def convert(
     card: dict[str, Any] = {
         "name": name or _name(provenance, size),
         "labels": list(labels),
-        "input": trained.get("input", {"size": size, "channels": 1, "margin": 1.0, "scaling": "x/127.5-1"}),
+        "input": trained.get("input", {"size": size, "channels": 1, "margin": dataset.margin, "scaling": "x/127.5-1"}),
         "output": {"kind": "logits", "temperature": 1.0},
         "thresholds": {},
         "provenance": provenance | {"export_command": command, "calibration_faces": len(representative)},

@@ -7,13 +7,14 @@ whatever device and backend that runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
+
+from trainer.settings import Recipe
 
 Views = dict[str, NDArray[np.float32]]
 """One batch's views: `affine` `[n, 8]`, `tone` `[n, 2]`, `erase` `[n, 5]`, `own` `[n, 1]`, see `Augment`; `blur`
@@ -24,44 +25,6 @@ BLURS = (1.0, 2.25)
 
 GRAINS = 512
 """Pictures of noise to draw from."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How far views may stray.
-
-    Real Haar boxes around FER2013's crops have 0.79 to 1.13 times their side at the 10th and 90th percentile
-    (`trainer.robustness` tries them); `scale` alone spreads from 0.88 to 1.14, and `closer` 0.17 begins at 0.80.
-
-    Attributes:
-        flip: probability of a mirror image.
-        rotation: standard deviation in degrees.
-        scale: standard deviation of the logarithm of the scale, where a view shows more than the crop.
-        closer: the same where it shows less.
-        shift: standard deviation as a share of the side.
-        gain: standard deviation of the logarithm of the contrast.
-        offset: standard deviation of the brightness, in the scaled pixel range -1..1.
-        erase: probability of a grey rectangle over part of the face.
-        mixup: both parameters of the Beta distribution that shares are drawn from when two faces are mixed (Zhang et
-            al. 2018, "mixup"); 0 mixes nothing.
-        blur: probability that the network sees a view out of focus, as far away faces and cheap lenses are.
-        noise: probability that it sees a view with a sensor's noise, of up to 25 grey levels' standard deviation.
-    """
-
-    flip: float = 0.5
-    rotation: float = 7.0
-    scale: float = 0.10
-    closer: float = 0.10
-    shift: float = 0.05
-    gain: float = 0.20
-    offset: float = 0.10
-    erase: float = 0.25
-    mixup: float = 0.0
-    blur: float = 0.25
-    noise: float = 0.25
-
-
-NO_VIEW = Recipe(flip=0, rotation=0, scale=0, closer=0, shift=0, gain=0, offset=0, erase=0, mixup=0, blur=0, noise=0)
 
 
 def draw_views(rng: np.random.Generator, count: int, size: int, recipe: Recipe) -> Views:

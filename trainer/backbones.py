@@ -14,10 +14,9 @@ import keras
 import numpy as np
 
 from edge.errors import BadDataError, InputNotFoundError, UnavailableError, UsageError
+from trainer.settings import V1_BLOCKS
 from trainer.vgg import STEM, build_vgg
 
-V1_BLOCKS = 13
-"""MobileNetV1's depthwise-separable convolutions; its last two hold half of its weights (1.6 of 3.2 M)."""
 BACKBONES = {
     "mobilenet_v1": keras.applications.MobileNet,
     "mobilenet_v2": keras.applications.MobileNetV2,

@@ -14,8 +14,9 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from trainer.augmentation import NO_VIEW, Recipe, draw_views, mix_targets
+from trainer.augmentation import draw_views, mix_targets
 from trainer.datasets import Split
+from trainer.settings import NO_VIEW, Recipe
 from trainer.votes import VOTED
 
 Batch = tuple[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[np.float32]]

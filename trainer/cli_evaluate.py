@@ -99,6 +99,13 @@ def _evaluate(args: argparse.Namespace) -> int:
     name = "test" if args.final else args.split
     split = dataset.split(name)
     classifier = evaluation.open_classifier(args.model, dataset.labels, args.size)
+    cut = classifier.card.get("input", {}).get("margin", 1.0)
+    if cut != dataset.margin:
+        print(
+            f"note: {args.model} expects faces cut out with --margin {cut:g}; those of {dataset.name} have "
+            f"{dataset.margin:g}",
+            file=sys.stderr,
+        )
     sha256 = model_log.digest(args.model)
     copied = dataset.test_copied if args.final else None
     found = _examine(args, classifier, dataset, name) if args.report else None

@@ -7,21 +7,26 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.commandline import Parser
 from edge.errors import UsageError
 from trainer.commandline import DATA_HELP, NO_CACHE_HELP, add_drop, load, number, require_keras, whole
-from trainer.presets import TEACHER, VIEWS, Preset, find_preset, list_presets
+from trainer.presets import TEACHER, Preset, find_preset, list_presets
+from trainer.settings import V1_BLOCKS, VIEWS, Settings
 
 if TYPE_CHECKING:
+    import keras
+
     from trainer.datasets import Dataset
-    from trainer.training import Settings
 
 SHIPPED, SMALL = "shipped", "small"
 """The models that come with Mien, as `--weights` and `--teacher`."""
+
+_NO_OPTIONS = {"augmentation", "teachers", "votes"}
+"""Settings that options of other forms tell."""
 
 _NOT_THE_RUN = {"data", "command", "out", "no_cache", "debug", "preset", "preset_parser"}
 """What a command is given that does not change what comes out."""
@@ -38,119 +43,115 @@ def add_fit(commands: Any) -> None:
     fit.set_defaults(command=_fit, preset_parser=fit)
     fit.add_argument("data", type=Path, help=DATA_HELP)
     fit.add_argument("--out", type=Path, help="the run's folder (default: runs/PRESET, else runs/mien)")
-    fit.add_argument(
-        "--preset", metavar="NAME", help="a finished training's options, below; options given beside it win"
-    )
-    net = fit.add_argument_group("network")
+    fit.add_argument("--preset", metavar="NAME", help="the options of a training below; options given beside it win")
+    _add_network(fit.add_argument_group("network"))
+    _add_training(fit.add_argument_group("training"))
+    _add_lessons(fit.add_argument_group("lessons beside the labels"))
+    _add_data(fit.add_argument_group("data"))
+    usual = asdict(Settings())
+    fit.set_defaults(**{name: value for name, value in usual.items() if name not in _NO_OPTIONS})
+    fit.set_defaults(**{name: usual["augmentation"][name] for name in VIEWS})
+
+
+def _add_network(net: Any) -> None:
     net.add_argument(
-        "--backbone", choices=["mobilenet_v1", "mobilenet_v2", "vgg"], default="mobilenet_v1",
+        "--backbone", choices=["mobilenet_v1", "mobilenet_v2", "vgg"],
         help="vgg is a teacher, too large for a Pi; nobody publishes weights of it (default: %(default)s)",
     )  # fmt: skip
     net.add_argument(
-        "--weights", type=_place, default="imagenet", metavar="PLACE",
+        "--weights", type=_place, metavar="PLACE",
         help="no_top weights: a file, a folder with such files, 'imagenet' to download them, 'none' for random ones; "
         "'shipped' or 'small' for a model that comes with Mien, to go on from; a .keras or .tflite of your own, or "
         "'teacher' for the first teacher: where it is wider, its most important channels (default: %(default)s)",
     )  # fmt: skip
     net.add_argument(
-        "--weights-scaling", choices=["tf", "caffe"], default="tf",
+        "--weights-scaling", choices=["tf", "caffe"],
         help="what pixels those weights were trained on: tf, -1 to 1; caffe, blue, green and red minus ImageNet's "
         "mean, batch norm folded (default: %(default)s)",
     )  # fmt: skip
+    net.add_argument("--size", type=whole(32, 512), help="side of the input in pixels (default: %(default)s)")
+    net.add_argument("--width", type=number(0.1, 2), help="width multiplier (default: %(default)s)")
     net.add_argument(
-        "--size", type=whole(32, 512), default=48, help="side of the input in pixels (default: %(default)s)"
-    )
-    net.add_argument("--width", type=number(0.1, 2), default=1.0, help="width multiplier (default: %(default)s)")
-    net.add_argument(
-        "--blocks", type=whole(1, 13), default=13,
+        "--blocks", type=whole(1, V1_BLOCKS),
         help="of MobileNetV1's, how many are kept: the last two hold half of its weights (default: %(default)s, all)",
     )  # fmt: skip
+    net.add_argument("--stem-stride", type=int, choices=[1, 2], help="1 for small faces (default: %(default)s)")
     net.add_argument(
-        "--stem-stride", type=int, choices=[1, 2], default=1, help="1 for small faces (default: %(default)s)"
-    )
-    net.add_argument(
-        "--last-stride", type=int, choices=[1, 2], default=2,
+        "--last-stride", type=int, choices=[1, 2],
         help="1 ends in a map of twice the side, at a greater cost (default: %(default)s)",
     )  # fmt: skip
-    net.add_argument("--dropout", type=number(0, 0.9), default=0.2, help="(default: %(default)s)")
-    how = fit.add_argument_group("training")
-    how.add_argument(
-        "--epochs", type=whole(1, 10_000), default=15, help="epochs over all layers (default: %(default)s)"
-    )
+    net.add_argument("--dropout", type=number(0, 0.9), help="(default: %(default)s)")
+
+
+def _add_training(how: Any) -> None:
+    how.add_argument("--epochs", type=whole(1, 10_000), help="epochs over all layers (default: %(default)s)")
     how.add_argument(
         "--head-epochs",
         type=whole(0, 1_000),
-        default=1,
         help="epochs with the backbone frozen, first (default: %(default)s)",
     )
-    how.add_argument("--batch", type=whole(2, 65_536), default=128, help="(default: %(default)s)")
+    how.add_argument("--batch", type=whole(2, 65_536), help="(default: %(default)s)")
     how.add_argument(
         "--learning-rate",
         type=number(1e-7, 10),
-        default=1e-3,
         help="peak of the cosine schedule (default: %(default)s)",
     )
-    how.add_argument("--head-learning-rate", type=number(1e-7, 10), default=3e-3, help="(default: %(default)s)")
-    how.add_argument("--warmup-steps", type=whole(0, 10**6), default=200, help="(default: %(default)s)")
-    how.add_argument("--weight-decay", type=number(0, 10), default=0.02, help="AdamW's (default: %(default)s)")
-    how.add_argument("--label-smoothing", type=number(0, 0.9), default=0.1, help="(default: %(default)s)")
+    how.add_argument("--head-learning-rate", type=number(1e-7, 10), help="(default: %(default)s)")
+    how.add_argument("--warmup-steps", type=whole(0, 10**6), help="(default: %(default)s)")
+    how.add_argument("--weight-decay", type=number(0, 10), help="AdamW's (default: %(default)s)")
+    how.add_argument("--label-smoothing", type=number(0, 0.9), help="(default: %(default)s)")
     how.add_argument(
         "--ema",
         type=number(0, 0.99999),
-        default=0.998,
         help="momentum of averaged weights, 0 for none (default: %(default)s)",
     )
     how.add_argument(
         "--class-weight",
         choices=["none", "balanced"],
-        default="none",
         help="weigh rare expressions up (default: %(default)s)",
     )
     how.add_argument("--no-augmentation", action="store_true", help="show every image as it is")
     how.add_argument(
-        "--mixup", type=number(0, 10), default=0.0,
+        "--mixup", type=number(0, 10),
         help="mix faces by shares from Beta(MIXUP, MIXUP), 0: never (default: %(default)s)",
     )  # fmt: skip
     how.add_argument(
-        "--closer", type=number(0, 1), default=0.1,
+        "--closer", type=number(0, 1),
         help="how much closer than the face's crop views are, a standard deviation of the logarithm; a Haar box's is "
         "0.17 (default: %(default)s)",
     )  # fmt: skip
-    how.add_argument(
-        "--blur", type=number(0, 1), default=0.25, help="share of views out of focus (default: %(default)s)"
-    )
-    how.add_argument(
-        "--noise", type=number(0, 1), default=0.25, help="share of views with a sensor's noise (default: %(default)s)"
-    )
+    how.add_argument("--blur", type=number(0, 1), help="share of views out of focus (default: %(default)s)")
+    how.add_argument("--noise", type=number(0, 1), help="share of views with a sensor's noise (default: %(default)s)")
     how.add_argument(
         "--patience",
         type=whole(0, 10_000),
-        default=6,
         help="stop after so many epochs without a gain on the validation split, 0: never (default: %(default)s)",
     )
-    how.add_argument("--seed", type=whole(0, 2**31 - 1), default=1, help="(default: %(default)s)")
-    lessons = fit.add_argument_group("lessons beside the labels")
+    how.add_argument("--seed", type=whole(0, 2**31 - 1), help="(default: %(default)s)")
+
+
+def _add_lessons(lessons: Any) -> None:
     lessons.add_argument(
         "--teacher", type=lambda text: Path(_place(text)), action="append", dest="teachers", metavar="FILE", default=[],
         help="a trained .keras or .tflite, or 'shipped', that teaches this one; again for more of them (default: the "
         "preset's, trained first)",
     )  # fmt: skip
     lessons.add_argument(
-        "--distillation", type=number(0, 100), default=1.0,
+        "--distillation", type=number(0, 100),
         help="weight of the teachers beside the labels' 1 (default: %(default)s)",
     )  # fmt: skip
     lessons.add_argument(
-        "--temperature", type=number(0.1, 100), default=2.0,
+        "--temperature", type=number(0.1, 100),
         help="softens both their answers and its own (default: %(default)s)",
     )  # fmt: skip
     lessons.add_argument(
         "--votes", metavar="FILE",
         help="FER+'s fer2013new.csv: a second head learns its votes; 'none' does without where a preset wants them",
     )  # fmt: skip
-    lessons.add_argument(
-        "--votes-weight", type=number(0, 100), default=0.5, help="beside the labels' 1 (default: %(default)s)"
-    )
-    data = fit.add_argument_group("data")
+    lessons.add_argument("--votes-weight", type=number(0, 100), help="beside the labels' 1 (default: %(default)s)")
+
+
+def _add_data(data: Any) -> None:
     data.add_argument(
         "--keep-copies", action="store_true",
         help="do not clean: keep blank images, duplicates and images of the test splits (the literature's protocol)",
@@ -199,7 +200,7 @@ def _refuse_missing(args: argparse.Namespace) -> None:
         BadDataError: weights do not fit the network that is to start from them.
     """
     from trainer import trained, training
-    from trainer.backbones import LAST_STRIDE_BLOCK, SCRATCH, TRAINED, V1_BLOCKS
+    from trainer.backbones import LAST_STRIDE_BLOCK, SCRATCH, TRAINED
     from trainer.slimming import slim
 
     if _preset(args).votes and not args.votes:
@@ -231,11 +232,15 @@ def _refuse_missing(args: argparse.Namespace) -> None:
             f"--weights {args.weights}: {args.preset} and its teachers are different networks, and a file fits one of "
             "them; name a folder with a file for each"
         )
+
+    def first(each: argparse.Namespace, start: str) -> keras.Model:
+        return training.first_network(Settings.of_options(vars(each), weights=start), labels=2)
+
     for each in chain if len(chain) > 1 else ():
         start = _weights(each)
-        network = training.first_network(_settings(each, weights=SCRATCH if start == TEACHER else start), labels=2)
+        network = first(each, SCRATCH if start == TEACHER else start)
         if start == TEACHER:
-            slim(training.first_network(_settings(_teachers(each)[0], weights=SCRATCH), labels=2), network)
+            slim(first(_teachers(each)[0], SCRATCH), network)
         elif start.endswith(TRAINED):
             slim(trained.open_trained(Path(start))[0], network)
 
@@ -264,7 +269,7 @@ def _train(args: argparse.Namespace) -> Path:
         weights = str(teachers[0])
     best = training.fit(
         dataset,
-        _settings(args, weights=weights, votes=votes, teachers=tuple(map(str, teachers))),
+        Settings.of_options(vars(args), weights=weights, votes=votes, teachers=tuple(map(str, teachers))),
         out,
         source=dataset.name,
         command=_repeatable(args),
@@ -278,17 +283,6 @@ def _train(args: argparse.Namespace) -> Path:
         f"{history[-1]['images_per_second']:,.0f} images/s"
     )
     return best
-
-
-def _settings(args: argparse.Namespace, **known: Any) -> Settings:
-    """What the options come to, with what is `known` better than they tell."""
-    from trainer.augmentation import NO_VIEW, Recipe
-    from trainer.training import Settings
-
-    names = {each.name for each in fields(Settings)} - {"votes", "teachers"}
-    given = {key: value for key, value in vars(args).items() if key in names}
-    recipe = Recipe(**{option: getattr(args, option) for option in VIEWS})
-    return Settings(**given | known, augmentation=NO_VIEW if args.no_augmentation else recipe)
 
 
 def _preset(args: argparse.Namespace) -> Preset:

@@ -90,7 +90,8 @@ def add_prepare(commands: Any) -> None:
     )
     how.add_argument(
         "--margin", type=number(0.5, 3), default=1.0,
-        help="side of the cut over the found face's; fit's networks expect the default (default: %(default)s)",
+        help="side of the cut over the found face's, which the daemon takes from the model that is trained on them "
+        "(default: %(default)s)",
     )  # fmt: skip
     how.add_argument(
         "--min-face", type=number(0.01, 1), default=0.08, metavar="SHARE",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge.crop import resize_face
 from edge.errors import BadDataError, InputNotFoundError, MienError, UsageError
 from trainer.cache import cached
-from trainer.readers import FER2013_COUNTS, FER2013_SIZE, Progress, Raw, read_csv, read_folders, read_npz
+from trainer.readers import FER2013_COUNTS, FER2013_SIZE, Progress, Raw, read_csv, read_folders, read_margin, read_npz
 
 SPLITS = ("train", "validation", "test")
 
@@ -53,6 +53,7 @@ class Dataset:
         left_out: how many training images cleaning left out, by reason. Empty before `clean`.
         warning: what its reader should be told before trusting it; empty where there is nothing.
         rows: how many rows its file has, whatever became of them; 0 for a folder, whose pictures have no order.
+        margin: side of the cut-out square over the side of the face's box, as `edge.crop.crop_face` takes it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Dataset:
     left_out: dict[str, int]
     warning: str = ""
     rows: int = 0
+    margin: float = 1.0
 
     def split(self, name: str) -> Split:
         """The split called `train`, `validation` or `test`."""
@@ -100,7 +102,7 @@ def load_dataset(
         raise InputNotFoundError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
     dataset = _assemble(source.name, names, _resize_all(images, size), labels, usage, seed)
     if source.is_dir():
-        return dataset
+        return replace(dataset, margin=read_margin(source))
     dataset = replace(dataset, rows=len(labels))
     if source.suffix.lower() == ".npz":
         return dataset

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import unicodedata
@@ -28,6 +29,7 @@ from edge.pictures import is_picture, read_picture, write_picture
 from trainer.datasets import SPLITS
 from trainer.output_file import write_whole
 from trainer.photos import Photo
+from trainer.readers import PREPARED
 
 MAX_STEM = 180
 """Bytes of a file's name before its suffix; file systems take 255 for the whole."""
@@ -92,7 +94,7 @@ class FacesFolder:
         self.finished: list[Row] | None = None
         self._asked = json.loads(json.dumps({"search": search, "dealing": dealing}))
         self._work = out / ".prepare"
-        self._settings = out / "prepare.json"
+        self._settings = out / PREPARED
         self._table = out / "prepare.csv"
         self._searched: dict[str, dict[str, Any]] = {}
         self._journal: BinaryIO | None = None
@@ -170,6 +172,8 @@ class FacesFolder:
         if entry is None or entry["stamp"] != _stamp(photo.path):
             return None
         cuts = tuple(Cut(Box(*cut["box"]), cut["left_out"]) for cut in entry["cuts"])
+        if not all(self._is_written(photo, number) for number in range(len(cuts))):
+            return None
         return Searched(cuts, entry["left_out"])
 
     def keep(self, photo: Photo, searched: Searched, crops: Sequence[NDArray[np.uint8]]) -> None:
@@ -190,6 +194,13 @@ class FacesFolder:
             raise OutputError(
                 f"{self.out}: cannot be written ({error.strerror}); make room and give the same command again"
             ) from error
+
+    def _is_written(self, photo: Photo, number: int) -> bool:
+        """A power cut may leave a name without its content, and a line about it."""
+        try:
+            return self._crop(photo, number).stat().st_size > 0
+        except OSError:
+            return False
 
     def crop(self, photo: Photo, number: int) -> NDArray[np.uint8]:
         """The crop `uint8[size, size]` of a photo's cut, counted from 0."""
@@ -212,7 +223,8 @@ class FacesFolder:
         files = [row.file for row in rows if row.file]
         self._refuse_strangers(set(files))
         for file, (photo, number) in zip(files, cuts, strict=True):
-            write_whole(self.out / file, self._crop(photo, number).read_bytes())
+            write_picture(self.out / file, self.crop(photo, number))
+        os.sync()  # all at once: the table says that they are there, and one by one would take minutes
         text = io.StringIO()
         table = csv.writer(text)
         table.writerow([field.name for field in fields(Row)])

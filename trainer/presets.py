@@ -32,11 +32,8 @@ class Preset:
     seeds: Mapping[str, int] = field(default_factory=dict)
 
 
-VIEWS = ("mixup", "blur", "noise", "closer")
-"""The options that are `trainer.augmentation.Recipe`'s."""
-
 TEACHER = "teacher"
-"""As `--weights`: the first teacher's network, which is wider."""
+"""As `--weights`: the first teacher's network, cut down where ours is narrower or shorter."""
 
 _SHARP = {"blur": 0.0, "noise": 0.0}
 _CLOSER = {"weights": TEACHER, "head_epochs": 0, "epochs": 20, "learning_rate": 5e-4, "closer": 0.17, "patience": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import zipfile
@@ -31,6 +32,9 @@ SPLIT_FOLDERS = {
     "test": 2, "testing": 2, "private": 2, "privatetest": 2,
 }  # fmt: skip
 """Names of folders, in lower case, that say which split lies in them: 0 to train on, 1 to choose on, 2 held out."""
+
+PREPARED = "prepare.json"
+"""What `mien-train prepare` tells of the faces in a folder."""
 
 Progress = Callable[[int, int], None]
 """Called with bytes or files done and their total while a source is read."""
@@ -209,6 +213,24 @@ def read_folders(root: Path, size: int, progress: Progress | None = None) -> Raw
         progress(len(files), len(files))
     labels = np.array([position[label] for _, label, _ in files], dtype=np.int64)
     return names, images, labels, np.array([usage for _, _, usage in files], dtype=np.int8)
+
+
+def read_margin(root: Path) -> float:
+    """What `mien-train prepare` cut the faces of a folder with; 1 where another program filled it.
+
+    Raises:
+        BadDataError: what it told of itself is damaged.
+    """
+    told = root / PREPARED
+    if not told.exists():
+        return 1.0
+    try:
+        search = json.loads(told.read_text(encoding="utf-8"))["search"]
+        return 1.0 if search["whole"] else float(search["margin"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadDataError(
+            f"{told}: damaged, or of another program; remove it where the faces are cut as FER2013's are"
+        ) from error
 
 
 def _labelled_files(root: Path) -> Iterator[tuple[Path, str, int]]:

@@ -21,9 +21,10 @@ from edge.interpreter import make_interpreter
 from edge.modelcard import ModelCard, provenance_of
 from edge.modelfile import read_model_file
 from trainer import keras_file
-from trainer.backbones import BACKBONES, SCRATCH, V1_BLOCKS, build_network
+from trainer.backbones import BACKBONES, SCRATCH, build_network
 from trainer.batch_norm import reestimate, restate
 from trainer.folding import norms_behind_convolutions
+from trainer.settings import V1_BLOCKS
 from trainer.slimming import slim
 
 _SHAPE = ("width", "blocks", "stem_stride", "last_stride")

@@ -9,12 +9,10 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,9 @@ from numpy.typing import NDArray
 
 from edge.modelcard import provenance_of
 from trainer import keras_file, trained
-from trainer.augmentation import Augment, Degrade, Recipe
+from trainer.augmentation import Augment, Degrade
 from trainer.averaging import AveragedWeights
-from trainer.backbones import SCRATCH, TRAINED, V1_BLOCKS, build_network, set_backbone_trainable
+from trainer.backbones import SCRATCH, TRAINED, build_network, set_backbone_trainable
 from trainer.batch_norm import reestimate, restate
 from trainer.batches import FaceBatches, FaceTable, batch_inputs
 from trainer.callbacks import Checkpoint, KeepBest, StopAtNaN
@@ -37,52 +35,11 @@ from trainer.folding import fast_dtype
 from trainer.fused_norm import fuse
 from trainer.identity import file_identity
 from trainer.run_folder import RunState
+from trainer.settings import Settings
 from trainer.votes import read_votes, votes_of
 
 LONGEST_LAG = 0.6
 """Of averaged weights, as a share of a training's steps."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a training depends on, apart from the data: equal settings give the same curve on the same machine."""
-
-    backbone: str = "mobilenet_v1"
-    weights: str = "imagenet"
-    weights_scaling: str = "tf"
-    size: int = 48
-    width: float = 1.0
-    blocks: int = V1_BLOCKS
-    stem_stride: int = 1
-    last_stride: int = 2
-    margin: float = 1.0
-    dropout: float = 0.2
-    head_epochs: int = 1
-    epochs: int = 15
-    batch: int = 128
-    learning_rate: float = 1e-3
-    head_learning_rate: float = 3e-3
-    warmup_steps: int = 200
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.1
-    ema: float = 0.998
-    class_weight: str = "none"
-    patience: int = 6
-    seed: int = 1
-    augmentation: Recipe = field(default_factory=Recipe)
-    teachers: tuple[str, ...] = ()
-    distillation: float = 1.0
-    temperature: float = 2.0
-    votes: str = ""
-    votes_weight: float = 0.5
-
-    @classmethod
-    def complete(cls, told: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings as JSON tells them, with those that there were only later at what they were before."""
-        views = told.get("augmentation", {})
-        before = {"blur": 0.0, "noise": 0.0, "closer": views.get("scale", Recipe.scale)}
-        usual: dict[str, Any] = json.loads(json.dumps(asdict(cls())))
-        return usual | dict(told) | {"augmentation": usual["augmentation"] | before | views}
 
 
 def fit(
@@ -92,7 +49,7 @@ def fit(
 
     Args:
         dataset: cleaned or not, as the protocol wants it.
-        settings: see `Settings`.
+        settings: what is asked for.
         folder: the run's folder; made where it is not there.
         source: what the data set is called in the model's provenance.
         command: the command that repeats the run, for the model card.
@@ -118,7 +75,7 @@ def fit(
     votes = _votes(dataset, settings)
     state = RunState(folder, settings, dataset)  # once all files are known to be there: a typo begins no run
     card = _card(dataset, settings, network, source, command)
-    model = _with_lessons(network, settings, dataset, panel)
+    model = with_lessons(network, settings, dataset, panel)
     steps = math.ceil(len(dataset.train) / settings.batch)
     with state.guarding():
         for phase in ("head", "all"):
@@ -129,7 +86,7 @@ def fit(
             )
             if len(state.history) >= last:
                 continue
-            _compile(model, network, settings, phase, steps)
+            compile_model(model, network, settings, phase, steps)
             state.resume(model, phase)
             if state.should_stop(settings.patience):
                 break
@@ -216,7 +173,7 @@ def _votes(dataset: Dataset, settings: Settings) -> NDArray[np.float32] | None:
     return votes_of(read_votes(Path(settings.votes)), dataset.train, settings.votes, dataset.rows)
 
 
-def _with_lessons(network: keras.Model, settings: Settings, dataset: Dataset, panel: Panel | None) -> keras.Model:
+def with_lessons(network: keras.Model, settings: Settings, dataset: Dataset, panel: Panel | None) -> keras.Model:
     """The network between its views and its lessons: what is compiled, and never what is saved."""
     inputs = batch_inputs()
     images = FaceTable(np.concatenate([dataset.train.images, dataset.validation.images]))(inputs["number"])
@@ -247,7 +204,16 @@ def _use_all_devices() -> int:
     return count
 
 
-def _compile(model: keras.Model, network: keras.Model, settings: Settings, phase: str, steps: int) -> None:
+def compile_model(model: keras.Model, network: keras.Model, settings: Settings, phase: str, steps: int) -> None:
+    """Give a model what it is trained with.
+
+    Args:
+        model: of `with_lessons`.
+        network: within it.
+        settings: what is asked for.
+        phase: `head`, with the backbone frozen, or `all`.
+        steps: of an epoch.
+    """
     set_backbone_trainable(network, phase == "all")
     momentum = settings.ema
     if phase == "head":
@@ -331,7 +297,7 @@ def _card(dataset: Dataset, settings: Settings, network: keras.Model, source: st
     """What the exporter and the reader of a model card have to know."""
     return {
         "labels": list(dataset.labels),
-        "input": {"size": settings.size, "channels": 1, "margin": settings.margin, "scaling": "x/127.5-1"},
+        "input": {"size": settings.size, "channels": 1, "margin": dataset.margin, "scaling": "x/127.5-1"},
         "provenance": {
             "dataset": source,
             "images": {name: len(dataset.split(name)) for name in ("train", "validation", "test")},

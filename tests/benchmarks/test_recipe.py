@@ -12,9 +12,8 @@ pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 from benchmarks.recipe import as_markdown, changes, describe, measure, open_section, preset_of, read_record, rungs
 from edge.errors import UsageError
 from trainer import keras_file
-from trainer.augmentation import Recipe
-from trainer.presets import PRESETS, VIEWS
-from trainer.training import Settings
+from trainer.presets import PRESETS
+from trainer.settings import VIEWS, Recipe, Settings
 
 pytestmark = pytest.mark.trainer
 

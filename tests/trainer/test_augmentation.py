@@ -12,7 +12,8 @@ import keras
 import tensorflow as tf
 
 from edge.crop import scale_pixels
-from trainer.augmentation import BLURS, GRAINS, NO_VIEW, Augment, Degrade, Recipe, draw_views, mix_targets
+from trainer.augmentation import BLURS, GRAINS, Augment, Degrade, draw_views, mix_targets
+from trainer.settings import NO_VIEW, Recipe
 
 pytestmark = pytest.mark.trainer
 

@@ -16,7 +16,7 @@ from edge.modelfile import SHIPPED, SMALL, read_model_file
 from trainer import backbones
 from trainer.backbones import BACKBONES, build_network, find_weights, set_backbone_trainable
 from trainer.presets import PRESETS
-from trainer.training import Settings
+from trainer.settings import Settings
 
 pytestmark = pytest.mark.trainer
 

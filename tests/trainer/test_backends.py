@@ -18,6 +18,7 @@ from pathlib import Path
 import keras
 from trainer import training
 from trainer.datasets import load_dataset
+from trainer.settings import Settings
 
 def small_network(backbone, *, labels, size, dropout, **_):
     face = keras.Input((size, size, 1))
@@ -30,7 +31,7 @@ def small_network(backbone, *, labels, size, dropout, **_):
 training.build_network = small_network
 data, *folders = sys.argv[1:]
 dataset = load_dataset(Path(data), size=32)
-settings = training.Settings(weights="none", size=32, epochs=4, batch=128, warmup_steps=1, learning_rate=0.01, ema=0.5)
+settings = Settings(weights="none", size=32, epochs=4, batch=128, warmup_steps=1, learning_rate=0.01, ema=0.5)
 
 def fit(folder, settings):
     return training.fit(dataset, settings, Path(folder), source="drawn", command="fit", verbose=0)

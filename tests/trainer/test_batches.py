@@ -7,8 +7,9 @@ import pytest
 pytest.importorskip("tensorflow", reason="the trainer extra is not installed")
 
 from edge.crop import scale_pixels
-from trainer.augmentation import Recipe, mix_targets
+from trainer.augmentation import mix_targets
 from trainer.batches import FaceBatches, FaceTable
+from trainer.settings import Recipe
 
 pytestmark = pytest.mark.trainer
 

@@ -18,6 +18,7 @@ import pytest
 from edge.camera import open_camera
 from edge.classify import classify_paths
 from edge.detector import Detector
+from edge.errors import BadDataError
 from edge.events import Reporter
 from edge.frame import Face
 from edge.model import Model
@@ -153,6 +154,17 @@ def test_other_sizes_and_margins_are_cut_as_asked(tmp_path, photos, prepare, por
     gray = read_picture(photos / PLACES[0]).gray
     box = max(Detector().detect(gray), key=lambda box: box.area)
     np.testing.assert_array_equal(read_picture(tmp_path / "faces" / row["file"]).gray, crop_face(gray, box, 96, 1.2))
+    assert load_dataset(tmp_path / "faces", size=96).margin == 1.2  # the model says so to the daemon
+    (tmp_path / "faces" / "prepare.json").unlink()
+    assert load_dataset(tmp_path / "faces", size=96).margin == 1.0
+
+
+@pytest.mark.parametrize("told", ["", "{}", '{"search": {"whole": false, "margin": "wide"}}'])
+def test_faces_of_which_nobody_knows_how_wide_they_are_cut_are_refused(tmp_path, prepare, told):
+    assert prepare()[0] == 0
+    (tmp_path / "faces" / "prepare.json").write_text(told)
+    with pytest.raises(BadDataError, match=r"prepare.json: damaged, or of another program"):
+        load_dataset(tmp_path / "faces")
 
 
 def test_the_table_tells_of_every_file_what_became_of_it_and_the_exit_code_that_some_failed(
@@ -304,10 +316,12 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path, ph
     monkeypatch.setattr(Detector, "detect", counted)
     assert prepare()[0] == 130
     journal = tmp_path / "faces" / ".prepare" / "searched.jsonl"
+    for crop in list(journal.parent.glob("crops/*.png"))[:1]:
+        crop.write_bytes(b"")  # as a power cut leaves it
     with journal.open("ab") as file:  # as kill -9 leaves it
         file.write(b'{"name": "happy/c')
     assert prepare()[0] == 0
-    assert len(calls) == 8
+    assert len(calls) == (8 if after == 0 else 9)
     ours, theirs = (contents(tmp_path / name) for name in ("faces", "other"))
     assert {name: data for name, (data, _) in ours.items()} == {name: data for name, (data, _) in theirs.items()}
 

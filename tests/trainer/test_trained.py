@@ -23,9 +23,9 @@ from trainer.batch_norm import reestimate
 from trainer.datasets import load_dataset
 from trainer.distillation import open_panel
 from trainer.keras_file import save_network
+from trainer.settings import Settings
 from trainer.slimming import slim
 from trainer.trained import open_trained, read_card, start_from
-from trainer.training import Settings
 
 pytestmark = pytest.mark.trainer
 

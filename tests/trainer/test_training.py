@@ -23,13 +23,13 @@ import tensorflow as tf
 
 from edge.errors import BadDataError, InputNotFoundError, OutputError
 from trainer import callbacks, keras_file, run_folder, training
-from trainer.augmentation import NO_VIEW
 from trainer.backbones import build_network
 from trainer.batches import FaceBatches
 from trainer.datasets import Dataset
 from trainer.distillation import open_panel
 from trainer.evaluation import predict
-from trainer.training import Settings, label_weights
+from trainer.settings import NO_VIEW, Settings
+from trainer.training import label_weights
 
 pytestmark = pytest.mark.trainer
 
@@ -132,6 +132,11 @@ def test_what_is_learned_is_in_the_file(drawn, uninterrupted):
     assert card["selected"]["validation_accuracy"] == pytest.approx(best)
 
 
+def test_the_network_says_how_wide_its_faces_were_cut(drawn, tmp_path):
+    best = fit(replace(drawn, margin=1.25), replace(SETTINGS, epochs=1, head_epochs=0), tmp_path)
+    assert keras_file.read_card(best)["input"]["margin"] == 1.25
+
+
 def test_the_network_says_what_it_is(drawn, uninterrupted):
     _, card = keras_file.load_network(uninterrupted / "model.keras")
     assert card["labels"] == list(drawn.labels)
@@ -149,6 +154,7 @@ KILLED = """
     from pathlib import Path
     from trainer import run_folder, training
     from trainer.datasets import load_dataset
+    from trainer.settings import Settings
 
     {small_network}
     training.build_network = small_network
@@ -161,7 +167,7 @@ KILLED = """
 
     run_folder.RunState.record = record
     dataset = load_dataset(Path({data!r}), size=32)
-    settings = training.Settings(weights="none", size=32, epochs=3, batch=16, warmup_steps=2, patience=0)
+    settings = Settings(weights="none", size=32, epochs=3, batch=16, warmup_steps=2, patience=0)
     training.fit(dataset, settings, Path({folder!r}), source="drawn.npz", command="mien-train fit", verbose=0)
 """
 
@@ -609,7 +615,7 @@ def test_faces_that_only_fill_a_batch_up_have_no_part_in_any_loss(with_lessons):
     dataset, settings = with_lessons
     face = keras.Input((32, 32, 1))
     network = keras.Model(face, keras.layers.Dense(7)(keras.layers.Flatten()(face)))
-    lessons = training._with_lessons(network, settings, dataset, open_panel(settings.teachers, dataset.labels))
+    lessons = training.with_lessons(network, settings, dataset, open_panel(settings.teachers, dataset.labels))
     lessons.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True))
     batches = FaceBatches(dataset.train, labels=7, batch=3, votes=training._votes(dataset, settings))
     inputs, targets, _ = batches[0]
