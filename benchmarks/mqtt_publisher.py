@@ -70,10 +70,10 @@ class Observed(Outbox):
         self._ids: dict[int, str] = {}
         super().__init__(path, calendar=lambda: time.time() + self.wrong_by, **options)  # type: ignore[arg-type]
 
-    def put(self, payload: str, *, believed: bool) -> None:
+    def put(self, payload: str) -> None:
         """As it is."""
         oldest, dropped = next(iter(self._fresh.values()), None), self.dropped
-        super().put(payload, believed=believed)
+        super().put(payload)
         if oldest is not None and self.dropped > dropped:
             say("G", id_of(oldest.payload))
 

@@ -110,7 +110,7 @@ def watch(model: Model, url: str, folder: Path, *, await_broker: bool) -> tuple[
                 taken[index] = time.perf_counter() - began
                 events += len(seen.events)
     finally:
-        output.bring_out(insist=False)
+        output.bring_out(insist=False, hurry=False)
     if supervisor.failure is not None:
         raise supervisor.failure
     return taken[WARM_UP:], events

@@ -36,7 +36,7 @@ from edge.pipeline import Vision
 from edge.progress import Progress
 from edge.slot import Slot
 from edge.starts import count_start, state_folder
-from edge.supervisor import Supervisor, join_all
+from edge.supervisor import SignalledError, Supervisor, join_all
 
 LOG = logging.getLogger(__name__)
 
@@ -110,9 +110,17 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         MienError: any of its kinds, once everything that could be brought out has been.
         Exception: a fault of ours, in whichever thread.
     """
+    supervisor = Supervisor()
+    try:
+        return _run(config, environ, annotate, supervisor)
+    except SignalledError:  # while the camera was opened
+        return _code(supervisor)
+
+
+def _run(config: Config, environ: Mapping[str, str], annotate: Path | None, supervisor: Supervisor) -> int:
     if annotate is not None:
         refuse_to_overwrite(config.source.spec, config.log.path, annotate)
-    supervisor, notifier = Supervisor(), make_notifier(environ)
+    notifier = make_notifier(environ)
     _ask_for_time(notifier, config)
     state, device = state_folder(environ), config.device.name or default_name()
     shared = "STATE_DIRECTORY" in environ
@@ -124,7 +132,11 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
         panel(config.gpio, pause.folder) as light,
         closing(Presence(pause.folder, device)) as presence,
         _open_unless_paused(
-            config, pause, signs := Signs(presence, light), color=annotate is not None or chosen.model.channels == 3
+            config,
+            pause,
+            signs := Signs(presence, light),
+            supervisor,
+            color=annotate is not None or chosen.model.channels == 3,
         ) as camera,
     ):
         model = chosen.model
@@ -167,7 +179,9 @@ def run(config: Config, *, environ: Mapping[str, str], annotate: Path | None = N
             supervisor.fail(error)
         took = time.monotonic() - began
         progress.clear()
-        output.bring_out(insist=not camera.live and supervisor.signal is None and supervisor.failure is None)
+        # systemd kills what takes longer than TimeoutStopSec=, also where it ends of its own accord for another model.
+        ended = supervisor.signal is not None or supervisor.failure is not None or chosen.left
+        output.bring_out(insist=not camera.live and not ended, hurry=ended)
     if output.frames or supervisor.failure is None:
         print(f"mien: {output.summary(took)}", file=sys.stderr)
     code = _verdict(job)
@@ -344,10 +358,16 @@ def _verdict(job: Job) -> int:
         raise unpublished
     if unpublished is not None:
         LOG.warning("%s", unpublished)
+    return _code(supervisor)
+
+
+def _code(supervisor: Supervisor) -> int:
     return INTERRUPTED if supervisor.signal == signal.SIGINT else 0
 
 
-def _open_unless_paused(config: Config, pause: PauseWatch, signs: Signs, *, color: bool) -> Camera:
+def _open_unless_paused(
+    config: Config, pause: PauseWatch, signs: Signs, supervisor: Supervisor, *, color: bool
+) -> Camera:
     """The source of a configuration; a camera is not touched while a pause is asked for."""
     if not is_live(config.source.spec):
         signs.show(FILE)
@@ -356,7 +376,8 @@ def _open_unless_paused(config: Config, pause: PauseWatch, signs: Signs, *, colo
     camera = RestingCamera(shown, partial(open_source, config, color=color), limits=_limits(config.source))
     signs.show(RESTING if pause.look() else READING)
     if not pause.asked:
-        camera.wake()
+        with supervisor.at_once():
+            camera.wake()
         pause.look()  # somebody may have asked while it took its time to open
     return camera
 

@@ -13,8 +13,8 @@ import sys
 
 def main() -> None:
     """Wait for the end."""
-    # systemd and Ctrl-C end the whole group; this is to see the daemon's end.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    # systemd, its watchdog (SIGABRT) and Ctrl-C end the whole group; this is to see the daemon's end.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT):
         signal.signal(number, signal.SIG_IGN)
     if not sys.stdin.buffer.read():
         from gpiozero import LED

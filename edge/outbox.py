@@ -20,6 +20,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import NoReturn
 
+from edge.device import clock_is_synced
 from edge.erasure import Erasure, remove_outbox
 from edge.errors import OutputError
 
@@ -38,20 +39,28 @@ IN_MEMORY = 10_000
 """Events that are held while the disk takes none."""
 
 # Small pages, since each commit writes whole ones: a fifth less than with SQLite's usual 4096 bytes.
-_SCHEMA = """
-PRAGMA page_size = 1024;
-PRAGMA auto_vacuum = INCREMENTAL;
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
-PRAGMA journal_size_limit = 1000000;
-CREATE TABLE IF NOT EXISTS event (number INTEGER PRIMARY KEY, stamp REAL, payload TEXT NOT NULL);
-"""
+_SCHEMA = (
+    # Alone, SQLite needs no shared memory beside the file, and a second daemon is noticed.
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA page_size = 1024",
+    "PRAGMA auto_vacuum = INCREMENTAL",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA journal_size_limit = 1000000",
+    "CREATE TABLE IF NOT EXISTS event (number INTEGER PRIMARY KEY, stamp REAL, payload TEXT NOT NULL)",
+    # Written at once: it takes the lock, and a disk that is read-only is told now.
+    "PRAGMA user_version = 1",
+)
 
 _CHUNK = 50
 """Events that are given up at once."""
 
 _STILL_READABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 """SQLite's codes for a disk, or a quota, that is full."""
+
+
+class FullDiskError(OutputError):
+    """There is no room for the outbox now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,7 @@ class Outbox:
         max_age: float = 7 * 86400.0,
         clock: Callable[[], float] = monotonic,
         calendar: Callable[[], float] = time,
+        clock_synced: Callable[[], bool] = clock_is_synced,
     ) -> None:
         """Open or make the database, and see what waits in it; a damaged one is set aside.
 
@@ -97,9 +107,11 @@ class Outbox:
                 jumps ages nothing that came in since this start, which cannot be older than that.
             clock: monotonic seconds.
             calendar: Unix seconds.
+            clock_synced: whether `calendar` can be believed.
 
         Raises:
-            OutputError: it cannot be written, or another process has it.
+            OutputError: it cannot be written, or another process has it. A full disk alone is no reason: events wait in
+                memory until there is room, and what waits on it is read.
         """
         self.path = path
         self.dropped = 0
@@ -113,12 +125,20 @@ class Outbox:
         self._newest_stored = 0
         self._began = clock()
         self._saved = self._began - SAVE_EVERY
-        self._believed = False
-        self._aged = -inf
+        self._clock_synced = clock_synced
+        self._looked = -inf
         self._database: sqlite3.Connection | None = None
         if path is not None:
-            self._database = self._open(path)
+            try:
+                self._database = self._open(path)
+            except FullDiskError as error:
+                if path.exists() and path.stat().st_size:  # whose numbers are to be gone on from
+                    raise
+                LOG.warning("%s; events wait in memory meanwhile", error)
         self._next = self._first = self._newest_stored + 1
+        if self._stored:  # what has become too old while nothing ran is never sent
+            with suppress(OutputError):  # as above, and told with the first event
+                self.save()
 
     def __len__(self) -> int:
         """Events that wait."""
@@ -129,16 +149,10 @@ class Outbox:
         """Events that would be lost with the process."""
         return len(self._fresh)
 
-    def put(self, payload: str, *, believed: bool) -> None:
-        """Take an event in.
-
-        Args:
-            payload: one line.
-            believed: whether the clock is.
-        """
+    def put(self, payload: str) -> None:
+        """Take an event in: one line."""
         now = self._clock()
-        self._believed = believed
-        stamp = self._calendar() if believed else None
+        stamp = self._calendar() if self._clock_synced() else None
         self._fresh[self._next] = Waiting(self._next, payload, now, stamp)
         self._next += 1
         if len(self._fresh) > IN_MEMORY:
@@ -165,10 +179,12 @@ class Outbox:
     def save_in(self) -> float | None:
         """Seconds until `save` has something to do, 0 or less when it is time; None: nothing waits for it."""
         shut = self._stored and self._database is None
-        if self.path is None or not (self._fresh or self._gone or shut):
+        if self.path is None:
             return None
         now = self._clock()
         rest = self._saved + SAVE_EVERY - now
+        if not (self._fresh or self._gone or shut):
+            return max(rest, self._looked + AGE_EVERY - now) if self._stored else None
         if self._gone or not self._fresh:
             return rest
         return max(rest, next(iter(self._fresh.values())).since + WAIT - now)
@@ -254,14 +270,9 @@ class Outbox:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(path, timeout=0.0, check_same_thread=False)
         try:
-            # Alone, SQLite needs no shared memory beside the file, and a second daemon is noticed.
-            database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            database.executescript(_SCHEMA)
+            _prepare(database)
             if (told := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(told)
-            # Written at once: it takes the lock, and a disk that is full or read-only is told now.
-            with database:
-                database.execute("PRAGMA user_version = 1")
             self._stored, newest = database.execute("SELECT count(*), max(number) FROM event").fetchone()
         except BaseException:
             database.close()
@@ -296,8 +307,10 @@ class Outbox:
     def _keep_to_caps(self, database: sqlite3.Connection) -> int:
         """Give up the oldest, while they take too much room or are too old; how many."""
         dropped = 0
-        if self._believed and self._clock() >= self._aged + AGE_EVERY:
-            self._aged = self._clock()
+        is_time = self._clock() >= self._looked + AGE_EVERY
+        if is_time:
+            self._looked = self._clock()
+        if is_time and self._clock_synced():
             younger = self._first if self._clock() - self._began < self._max_age else inf
             limits = (self._calendar() - self._max_age, younger)
             dropped += _change(database, "DELETE FROM event WHERE stamp < ? AND number < ?", [limits])
@@ -322,9 +335,25 @@ class Outbox:
             raise OutputError(
                 f"another process has the outbox {self.path}; stop it, or give this one a folder"
             ) from None
-        full = code in _STILL_READABLE or getattr(error, "errno", 0) in {ENOSPC, EDQUOT}
-        advice = "make room for it" if full else "look at its folder, and whose that is"
-        raise OutputError(f"the outbox {self.path} cannot be written ({error}); {advice}") from None
+        if code in _STILL_READABLE or getattr(error, "errno", 0) in {ENOSPC, EDQUOT}:
+            raise FullDiskError(f"the outbox {self.path} cannot be written ({error}); make room for it") from None
+        raise OutputError(
+            f"the outbox {self.path} cannot be written ({error}); look at its folder, and whose that is"
+        ) from None
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    """Make what is not there yet. Where there is no room, what was made before can be read all the same."""
+    full: sqlite3.Error | None = None
+    for statement in _SCHEMA:
+        try:
+            database.execute(statement).fetchall()
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode not in _STILL_READABLE:
+                raise
+            full = error
+    if full is not None and not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise full
 
 
 def _change(database: sqlite3.Connection, statement: str, values: Iterable[tuple[object, ...]]) -> int:

@@ -143,15 +143,16 @@ class Output:
             erasure.add(outlet.erase(local=local, timeout=SINK_SECONDS))
         return erasure
 
-    def bring_out(self, *, insist: bool) -> None:
+    def bring_out(self, *, insist: bool, hurry: bool) -> None:
         """Close recording and sinks, each in turn, whatever happens to the others.
 
         Args:
             insist: whether a broker that cannot be had is waited for, and is a `problem` even with nothing to say.
+            hurry: whether somebody waits for the end; what is not out soon then stays in the outbox.
         """
         if self.recording is not None:
             self.supervisor.attempt(self.recording.close)
-        if self.mqtt is not None and (self.supervisor.signal is not None or self.supervisor.failure is not None):
+        if self.mqtt is not None and hurry:
             self.mqtt.hurry()
         if self.mqtt is not None and insist:
             self.problem = _await_broker(self.mqtt, max(0.0, self.opened + CONNECT_SECONDS - time.monotonic()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from edge.errors import BadDataError, OutputError
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NUMBER = re.compile(rb"[0-9]{1,9}\n?")
 
 
@@ -25,7 +27,8 @@ def count_start(path: Path) -> int:
     """Raise the count in a file by one and return it, once it is safely on disk.
 
     The number is written to a new file, synced and moved over the old one, so that a power cut leaves either; two
-    processes that start at once get two numbers.
+    processes that start at once get two numbers. On a full disk it is written over the old one, which needs no room:
+    these few bytes lie in one sector, which a power cut leaves old or new.
 
     Args:
         path: the file; it and its folder are made where they are missing, and the first count is 1.
@@ -38,19 +41,33 @@ def count_start(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent) as folder:
             number = _read(path) + 1
-            fresh = path.with_name(path.name + ".new")
-            with fresh.open("wb") as file:
-                file.write(b"%d\n" % number)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
+            try:
+                _write(path.with_name(path.name + ".new"), number)
+                path.with_name(path.name + ".new").replace(path)
+            except OSError as error:
+                if error.errno not in _FULL or number == 1:
+                    raise
+                _write(path, number, over=True)
             os.fsync(folder)
     except OSError as error:
+        advice = "make room there" if error.errno in _FULL else "make that folder writable for the user that runs mien"
         raise OutputError(
-            f"the count of starts in {path} cannot be kept ({error.strerror}); event ids would repeat, "
-            "so make that folder writable for the user that runs mien"
+            f"the count of starts in {path} cannot be kept ({error.strerror}); event ids would repeat, so {advice}"
         ) from None
     return number
+
+
+def _write(path: Path, number: int, *, over: bool = False) -> None:
+    """Write a number to a new file, or over what stands in an old one, and wait until it is on the disk."""
+    try:
+        with path.open("r+b" if over else "wb") as file:
+            file.write(b"%d\n" % number)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        if not over:
+            path.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -21,6 +21,10 @@ class StuckError(MienError, TimeoutError):
     """A thread did not end when it was told to."""
 
 
+class SignalledError(BaseException):
+    """A signal has ended what stood in `Supervisor.at_once`. No `Exception`, since drivers catch those."""
+
+
 class Supervisor:
     """Starts threads; the first error of any of them, a signal or `stop()` ends all.
 
@@ -35,6 +39,7 @@ class Supervisor:
         self.signal: int | None = None
         """The signal that ends the run, if one does."""
         self._lock = threading.Lock()
+        self._at_once = False
 
     def start(self, name: str, work: Callable[[], None]) -> threading.Thread:
         """Run `work` in a thread of that name, under supervision."""
@@ -83,6 +88,8 @@ class Supervisor:
                 raise KeyboardInterrupt
             # Nothing but this: an Event set here could wait for a lock that the interrupted code holds.
             self.signal = number
+            if self._at_once:
+                raise SignalledError
 
         before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -90,6 +97,21 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Have a signal end what stands in it there and then: for what waits long and looks at nothing.
+
+        Raises:
+            SignalledError: one came, in here or before.
+        """
+        self._at_once = True
+        try:
+            if self.signal is not None:
+                raise SignalledError
+            yield
+        finally:
+            self._at_once = False
 
 
 def join_all(threads: list[threading.Thread], timeout: float) -> None:

@@ -368,7 +368,7 @@ class MqttSink:
             self._unsaved_told = False
 
     def _take(self, event: Event) -> None:
-        self._outbox.put(event.to_json(), believed=event.clock_synced)
+        self._outbox.put(event.to_json())
         self._faces, self._last = fold(self._faces, event), event
         self._documents.ask_for(STATE)
 

@@ -217,6 +217,7 @@ class Link:
         self._closing = threading.Event()
         self._connected_at: float | None = None
         self._silent = 0
+        self._speaks_5 = False
         self._deaf_until = 0.0
         self._thread = threading.Thread(target=self._work, name="mqtt link", daemon=True)
 
@@ -270,11 +271,12 @@ class Link:
             client.connect(
                 self._access.broker.host, self._access.broker.port, self._access.keepalive, **_session(protocol)
             )
-        except Exception as error:  # whatever the network, TLS or paho makes of it: there is no broker
+            self._client = client
+            client.loop_start()
+        except Exception as error:  # of network, TLS, paho or a lack of threads: there is no broker
+            self._client = None
             self._user.be_unreachable(str(getattr(error, "strerror", None) or error or "no reason given"))
             return 0.0
-        self._client = client
-        client.loop_start()
         if self._closing.is_set():
             client.disconnect()
         self._ended.wait()
@@ -314,6 +316,7 @@ class Link:
         self._silent = 0
         if not reason.is_failure:
             self._connected_at = monotonic()
+            self._speaks_5 = self._protocol == "5"
             for topic in self._subscriptions if self._connected_at >= self._deaf_until else ():
                 client.subscribe(topic)
             self._user.be_connected(getattr(told, "ReceiveMaximum", WINDOW))
@@ -332,7 +335,8 @@ class Link:
 
     def _end(self, code: int, reason: str) -> None:
         lasted = 0.0 if self._connected_at is None else monotonic() - self._connected_at
-        if self._connected_at is None and not self._access.protocol:
+        # Once it has spoken version 5, a broker that is silent is away, and no older one.
+        if self._connected_at is None and not self._access.protocol and not self._speaks_5:
             self._silent += 1
             if self._silent >= SILENT:
                 self._silent = 0

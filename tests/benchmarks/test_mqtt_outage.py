@@ -60,7 +60,7 @@ def test_the_script_puts_two_events_into_each_second_and_the_outbox_commits_once
     outbox = Outbox(tmp_path / "outbox.sqlite", clock=clock)
     for step in steps(100):
         clock.now += step
-        outbox.put("{}", believed=True)
+        outbox.put("{}")
         if (due := outbox.save_in()) is not None and due <= 0:
             outbox.save()
             commits += 1

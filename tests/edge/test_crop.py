@@ -1,4 +1,4 @@
-"""THE crop, held to pictures that were worked out by hand: a shift by one pixel costs accuracy and shows nowhere else."""
+"""THE crop, held to pictures that were worked out by hand: one pixel's shift costs accuracy and shows nowhere else."""
 
 import numpy as np
 import pytest

@@ -344,7 +344,7 @@ def waiting(home: Path, device: str, count: int = 3) -> Path:
     path = home / "mien" / f"outbox-{device}.sqlite"
     box = Outbox(path)
     for number in range(count):
-        box.put(json.dumps({"happy": number}), believed=True)
+        box.put(json.dumps({"happy": number}))
     box.close()
     return path
 

@@ -107,7 +107,7 @@ def test_an_outbox_begins_anew_and_its_numbers_go_on(tmp_path):
     path = tmp_path / "outbox-a.sqlite"
     box = Outbox(path)
     for number in range(1, 6):
-        box.put(f"secret {number}", believed=True)
+        box.put(f"secret {number}")
         if number == 3:
             box.save()
     box.forget(1)
@@ -115,7 +115,7 @@ def test_an_outbox_begins_anew_and_its_numbers_go_on(tmp_path):
     assert (len(box), box.unsaved, box.after(0, 10)) == (0, 0, [])
     assert not any(b"secret" in file.read_bytes() for file in tmp_path.iterdir())
     box.forget(4)  # the broker acknowledges what was on its way
-    box.put("new", believed=True)
+    box.put("new")
     box.save()
     assert [(event.number, event.payload) for event in box.after(0, 10)] == [(6, "new")]
     assert len(box) == 1
@@ -125,7 +125,7 @@ def test_an_outbox_begins_anew_and_its_numbers_go_on(tmp_path):
 
 def test_an_outbox_in_memory_forgets_too():
     box = Outbox(None)
-    box.put("secret", believed=True)
+    box.put("secret")
     assert box.erase() == Erasure()
     assert len(box) == 0
 

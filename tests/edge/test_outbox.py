@@ -20,10 +20,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import edge.outbox
 from edge.errors import OutputError
-from edge.outbox import SAVE_EVERY, WAIT, Outbox
+from edge.outbox import AGE_EVERY, SAVE_EVERY, WAIT, Outbox
 
 ROOT = Path(__file__).parents[2]
 DAY = 86400.0
+
+MOUNTS = subprocess.run(["sh", "-c", "unshare -Urm true"], capture_output=True).returncode == 0
+"""Whether a test may have a disk of its own."""
 
 
 class Clock:
@@ -41,9 +44,15 @@ def clock():
     return Clock(1000.0)
 
 
+class Calendar(Clock):
+    """Unix seconds, believed until a test says otherwise."""
+
+    believed = True
+
+
 @pytest.fixture
 def calendar():
-    return Clock(1.8e9)
+    return Calendar(1.8e9)
 
 
 @pytest.fixture
@@ -54,7 +63,8 @@ def open_box(tmp_path, clock, calendar):
     def open_(**options):
         for box in opened:
             crash(box)
-        opened.append(Outbox(tmp_path / "outbox.sqlite", **{"clock": clock, "calendar": calendar} | options))
+        told = {"clock": clock, "calendar": calendar, "clock_synced": lambda: calendar.believed}
+        opened.append(Outbox(tmp_path / "outbox.sqlite", **told | options))
         return opened[-1]
 
     yield open_
@@ -69,9 +79,9 @@ def crash(box):
     box._fresh.clear()
 
 
-def put(box, *payloads, believed=True):
+def put(box, *payloads):
     for payload in payloads:
-        box.put(str(payload), believed=believed)
+        box.put(str(payload))
 
 
 def payloads(box, number=0, most=1_000_000):
@@ -157,7 +167,7 @@ def test_a_lonely_event_is_saved_just_before_it_is_a_second_old(open_box, clock)
     clock.now += WAIT
     assert box.save_in() == pytest.approx(0)
     box.save()
-    assert box.save_in() is None
+    assert box.save_in() == AGE_EVERY
 
 
 def test_between_two_commits_lies_a_second(open_box, clock):
@@ -242,7 +252,7 @@ def test_the_room_of_a_long_outage_is_given_back(open_box, tmp_path):
     assert len(on_disk(tmp_path)) < 100_000
 
 
-def test_the_age_cap_drops_what_an_earlier_start_left(open_box, calendar):
+def test_the_age_cap_drops_what_an_earlier_start_left(open_box, clock, calendar):
     box = open_box()
     put(box, "old")
     box.save()
@@ -250,7 +260,8 @@ def test_the_age_cap_drops_what_an_earlier_start_left(open_box, calendar):
     put(box, "newer")
     box.close()
     box = open_box()
-    calendar.now += 4.5 * DAY
+    calendar.now += 4.5 * DAY  # the clock is set, a while after the boot
+    clock.now += AGE_EVERY
     put(box, "new")
     box.save()
     assert (payloads(box), box.dropped) == (["newer", "new"], 1)
@@ -258,15 +269,15 @@ def test_the_age_cap_drops_what_an_earlier_start_left(open_box, calendar):
 
 def test_events_whose_time_is_not_known_keep_no_others_from_ageing(open_box, clock, calendar):
     box = open_box(max_age=60.0)
-    for number in range(120):
-        box.put(f"undated {number}", believed=False)
-    for number in range(10):
-        box.put(f"dated {number}", believed=True)
+    calendar.believed = False
+    put(box, *(f"undated {number}" for number in range(120)))
+    calendar.believed = True
+    put(box, *(f"dated {number}" for number in range(10)))
     box.save()
     calendar.now += 3600
     clock.now += 3600
     box = open_box(max_age=60.0)
-    box.put("new", believed=True)
+    put(box, "new")
     box.save()
     assert box.dropped == 10
     assert len(box) == 121
@@ -283,17 +294,43 @@ def test_the_age_cap_holds_within_one_long_run_too(open_box, clock, calendar):
     assert (payloads(box), box.dropped) == (["new"], 1)
 
 
-def test_a_clock_that_is_not_believed_ages_nothing(open_box, calendar):
+def test_what_is_too_old_is_given_up_where_nothing_new_comes_in(open_box, clock, calendar):
+    box = open_box(max_age=60.0)
+    put(box, "old")
+    box.save()
+    assert 0 < box.save_in() <= AGE_EVERY
+    for passing in (clock, calendar):
+        passing.now += 61
+    assert box.save_in() <= 0
+    box.save()
+    assert (payloads(box), box.dropped, box.save_in()) == ([], 1, None)
+
+
+def test_what_has_become_too_old_while_nothing_ran_is_never_handed_out(open_box, calendar):
+    box = open_box(max_age=60.0)
+    put(box, "old")
+    box.close()
+    calendar.now += 61
+    box = open_box(max_age=60.0)
+    assert (payloads(box), box.dropped) == ([], 1)
+
+
+def test_a_clock_that_is_not_believed_ages_nothing(open_box, clock, calendar):
     box = open_box()
-    put(box, "of unknown age", believed=False)
+    calendar.believed = False
+    put(box, "of unknown age")
+    calendar.believed = True
     put(box, "dated")
     box.close()
     calendar.now += 30 * DAY
+    calendar.believed = False
     box = open_box()
-    put(box, "now, perhaps", believed=False)
+    put(box, "now, perhaps")
     box.save()
     assert payloads(box) == ["of unknown age", "dated", "now, perhaps"]
-    put(box, "now", believed=True)
+    calendar.believed = True
+    clock.now += AGE_EVERY
+    put(box, "now")
     box.save()
     assert payloads(box) == ["of unknown age", "now, perhaps", "now"]
 
@@ -419,6 +456,69 @@ def test_a_full_disk_loses_nothing_and_storing_resumes_by_itself(open_box, no_ro
     assert len(payloads(open_box())) == 349
 
 
+SMALL_DISK = """
+import logging, sys
+from pathlib import Path
+from edge.errors import OutputError
+from edge.outbox import Outbox
+from edge.starts import count_start
+
+disk, stored = Path(sys.argv[1]), sys.argv[2:]
+path, starts = disk / "outbox.sqlite", disk / "starts"
+
+def payloads(box):
+    return [event.payload for event in box.after(0, 100)]
+
+if stored:
+    assert count_start(starts) == 1
+    box = Outbox(path)
+    for payload in stored:
+        box.put(payload)
+    box.close()
+with (disk / "filler").open("wb", buffering=0) as filler:
+    try:
+        while filler.write(bytes(512)):
+            pass
+    except OSError:
+        pass
+if stored:
+    assert [count_start(starts), count_start(starts)] == [2, 3]
+else:
+    try:
+        count_start(starts)
+    except OutputError as error:
+        assert str(error).endswith("event ids would repeat, so make room there")
+box = Outbox(path)
+for payload in ("new", "newer" * 1000):
+    box.put(payload)
+try:
+    box.save()
+except OutputError as error:
+    assert str(error).endswith("make room for it")
+else:
+    raise AssertionError("there was room")
+assert payloads(box) == [*stored, "new", "newer" * 1000]
+(disk / "filler").unlink()
+box.save()
+assert count_start(starts) == (4 if stored else 1)
+box.close()
+box = Outbox(path)
+assert payloads(box) == [*stored, "new", "newer" * 1000]
+"""
+
+
+@pytest.mark.skipif(not MOUNTS, reason="needs unshare, and namespaces for users")
+@pytest.mark.parametrize("stored", [["stored", "too"], []], ids=["with events in it", "for the first time"])
+def test_a_start_on_a_full_disk_sends_what_is_stored_and_stores_again_once_there_is_room(tmp_path, stored):
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", f"mount -t tmpfs -o size=128k none '{tmp_path}' && exec \"$0\" -c \"$@\"",
+         sys.executable, SMALL_DISK, tmp_path, *stored],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert ("make room for it; events wait in memory meanwhile" in done.stderr) == (not stored)
+
+
 def test_what_memory_cannot_hold_while_the_disk_is_full_is_counted(open_box, monkeypatch):
     monkeypatch.setattr(edge.outbox, "IN_MEMORY", 100)
     box = open_box()
@@ -480,7 +580,7 @@ from edge.outbox import Outbox
 box = Outbox(Path(sys.argv[1]))
 print("ready", flush=True)
 for number in range(100_000):
-    box.put(f"{number}", believed=True)
+    box.put(f"{number}")
     print(number, time.monotonic(), flush=True)
     until = time.monotonic() + 0.004
     while (rest := until - time.monotonic()) > 0:
@@ -532,12 +632,12 @@ class AgainstAList(RuleBasedStateMachine):
         self.box = Outbox(Path(self.folder.name, "outbox.sqlite"), clock=self.clock)
         self.has_room = True
 
-    @rule(number=st.integers(1, 40), length=st.sampled_from([1, 300]), believed=st.booleans())
-    def put(self, number, length, believed):
+    @rule(number=st.integers(1, 40), length=st.sampled_from([1, 300]))
+    def put(self, number, length):
         for _ in range(number):
             self.count += 1
             payload = json.dumps({"id": self.count, "rest": "x" * length})
-            self.box.put(payload, believed=believed)
+            self.box.put(payload)
             self.here.append(payload)
 
     @precondition(lambda self: self.here)

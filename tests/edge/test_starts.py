@@ -66,13 +66,22 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_leaves_the_count_as_it_was(tmp_path):
+def test_on_a_full_disk_starts_are_counted_all_the_same(tmp_path):
     path = tmp_path / "starts"
-    count_start(path)
+    path.write_text("9\n")
+    for number in (10, 11):
+        (tmp_path / "starts.new").symlink_to("/dev/full")
+        assert count_start(path) == number
+    assert path.read_text() == "11\n"
+    assert count_start(path) == 12
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_first_start_on_a_full_disk_is_refused_since_nothing_can_be_counted(tmp_path):
     (tmp_path / "starts.new").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match="No space left"):
-        count_start(path)
-    assert path.read_text() == "1\n"
+    with pytest.raises(OutputError, match=r"\(No space left on device\); event ids would repeat, so make room there"):
+        count_start(tmp_path / "starts")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_state_folder_is_systemds_or_the_users():

@@ -305,7 +305,7 @@ def idle(mosquitto, connect, monkeypatch, make_event):
         sink._wait(sink._is_done, 5)
         monkeypatch.setattr(sink._link, "publish", publish)
         for number in range(500):
-            outbox.put(make_event(number).to_json(), believed=True)
+            outbox.put(make_event(number).to_json())
         sink.publish(make_event(500))
         return sink
 
