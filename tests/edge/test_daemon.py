@@ -346,6 +346,24 @@ def test_a_lost_camera_whose_driver_hangs_is_given_up_all_the_same(monkeypatch, 
     assert "cam: no picture for 60 s" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_is_heard_while_a_camera_does_not_answer(number, code, tmp_path, wait_until):
+    command = [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())", "run"]
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"rtsp://127.0.0.1:{deaf.getsockname()[1]}/live"
+        daemon = subprocess.Popen([*command, "--source", url, "--log", tmp_path / "log"], cwd=ROOT)
+        try:
+            deaf.settimeout(30)
+            with deaf.accept()[0]:
+                began = time.monotonic()
+                daemon.send_signal(number)
+                assert daemon.wait(30) == code
+                assert time.monotonic() - began < Limits().opening / 2
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
 def test_a_camera_that_freezes_ends_the_run_with_69(monkeypatch, capsys, tmp_path):
     picture = np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
     slow = SimpleNamespace(

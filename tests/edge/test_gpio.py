@@ -211,13 +211,15 @@ def test_a_light_is_off_once_the_daemon_is_gone_even_if_it_was_killed(how, folde
         daemon.wait()
 
 
-def test_the_guard_outlives_what_ends_the_whole_group(tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT])
+def test_the_guard_outlives_what_ends_the_whole_group(how, tmp_path, monkeypatch):
     (tmp_path / "gpiozero.py").write_text(FAKE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("LAMP", str(tmp_path))
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")  # as in the unit
     guard = subprocess.Popen([sys.executable, "-P", ROOT / "edge/gpio_guard.py", str(LED)], stdin=subprocess.PIPE)
     time.sleep(0.5)
-    guard.send_signal(signal.SIGTERM)
+    guard.send_signal(how)
     time.sleep(0.1)
     assert guard.poll() is None
     guard.communicate(b"")

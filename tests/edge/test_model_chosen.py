@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ ROOT = Path(__file__).parents[2]
 GREY, COLOUR = (Path(__file__).parent / f"models/{name}.tflite" for name in ("grey_int8_logits", "rgb_uint8_softmax"))
 A, B = (entry_of(name, read_model_file(path).sha256) for name, path in (("one", GREY), ("two", COLOUR)))
 CONFIG = Config(model=ModelConfig(labels=FER2013_LABELS))
+STOP_SECONDS = 5.0
+"""The unit's TimeoutStopSec=."""
+
 CAMERA = "synthetic:size=160x120,fps=20,seconds=0,realtime=1"
 
 
@@ -257,6 +261,30 @@ def test_under_systemd_another_choice_ends_the_run_with_75(folder, run_daemon, w
 
         assert run_daemon("--source", CAMERA, "--log", log, meanwhile=choose) == edge.daemon.AGAIN == 75
     assert all(name.startswith("mien-v1-48@") for name in models(log))
+
+
+@pytest.mark.broker
+def test_another_choice_does_not_wait_for_a_broker_that_is_frozen_longer_than_systemd_waits(
+    folder, run_daemon, wait_until, mosquitto, listen, tmp_path, monkeypatch
+):
+    log, broker, since = tmp_path / "log", mosquitto(), []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+
+        def choose() -> None:
+            listener = listen(broker.port)
+            listener.wait_for(lambda: any(message.topic.endswith("/event") for message in listener.messages))
+            broker.freeze()
+            seen = len(models(log))
+            wait_until(lambda: len(models(log)) > seen)
+            since.append(time.monotonic())
+            use(folder, A)
+            wait_until(lambda: '"gone"' in log.read_text())
+
+        options = ("--source", CAMERA, "--log", log, "--mqtt", f"mqtt://127.0.0.1:{broker.port}")
+        assert run_daemon(*options, meanwhile=choose) == edge.daemon.AGAIN
+    assert time.monotonic() - since[0] < STOP_SECONDS
 
 
 def test_without_systemd_it_goes_on_and_says_so(folder, run_daemon, wait_until, tmp_path, caplog):

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from edge.errors import CameraError
-from edge.supervisor import StuckError, Supervisor, join_all
+from edge.supervisor import SignalledError, StuckError, Supervisor, join_all
 
 
 def test_a_thread_that_dies_ends_everything_and_its_error_is_kept():
@@ -54,6 +54,17 @@ def test_a_signal_ends_the_wait_and_the_handlers_are_put_back(number):
         assert supervisor.signal == number
     assert signal.getsignal(number) is before
     assert supervisor.failure is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_at_once_what_looks_at_nothing(number):
+    supervisor = Supervisor()
+    with supervisor.handling_signals():
+        with pytest.raises(SignalledError), supervisor.at_once():
+            signal.raise_signal(number)
+        with pytest.raises(SignalledError), supervisor.at_once():
+            pytest.fail("one came before")
+    assert (supervisor.signal, supervisor.failure) == (number, None)
 
 
 def test_a_second_ctrl_c_does_not_wait():

@@ -19,7 +19,7 @@ from edge.errors import BadDataError
 from edge.outbox import Outbox
 from edge.rules import Broker
 from edge.sinks.mqtt import MqttSink
-from edge.sinks.mqtt_link import LONGEST_MESSAGE, RECONNECT_SECONDS, STABLE_SECONDS, Access, Link
+from edge.sinks.mqtt_link import LONGEST_MESSAGE, RECONNECT_SECONDS, SILENT, STABLE_SECONDS, Access, Link
 
 pytestmark = pytest.mark.broker
 
@@ -212,6 +212,34 @@ def test_the_older_protocol_is_kept_to_once_it_was_the_one(scripted, link_to):
     while len(server.connects) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [protocol_of(connect) for connect in server.connects[:4]] == ["5", "3.1.1", "3.1.1", "3.1.1"]
+
+
+def test_a_broker_that_has_spoken_5_is_away_when_it_is_silent_and_no_older_one(scripted, link_to, wait_until):
+    def away_for_a_while(number, connection, connect):
+        if number == 0 or number > SILENT + 1:
+            connection.sendall(CONNECTED[protocol_of(connect)])
+        if number > SILENT + 1:
+            read_packet(connection)
+
+    server = scripted(away_for_a_while)
+    link = link_to(server.port)
+    wait_until(lambda: len(link.heard.all("be_connected")) == 2)
+    assert {protocol_of(connect) for connect in server.connects} == {"5"}
+
+
+def test_a_thread_that_cannot_be_had_is_tried_again(scripted, link_to, monkeypatch):
+    start, failures = Client.loop_start, iter([RuntimeError("can't start new thread"), OSError(24, "Too many files")])
+
+    def scarce(client):
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        return start(client)
+
+    monkeypatch.setattr(Client, "loop_start", scarce)
+    server = scripted(lambda _, connection, connect: connection.sendall(CONNECTED["5"]) or read_packet(connection))
+    link = link_to(server.port)
+    link.heard.await_call("be_connected")
+    assert link.heard.all("be_unreachable") == [("can't start new thread",), ("Too many files",)]
 
 
 def test_a_protocol_that_was_asked_for_is_the_only_one(scripted, link_to):
