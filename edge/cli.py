@@ -34,7 +34,7 @@ and --mqtt, events are printed.
 
 sources:
   picamera2                     the Raspberry Pi's camera
-  v4l2:/dev/video0              a USB camera
+  v4l2:/dev/video0              a USB camera; of several, one by its name: v4l2:/dev/v4l/by-id/…
   rtsp://user@192.168.1.20/...  a network camera; its password comes from source.password_file
   party.mp4                     a video file
   images:photos                 a folder of pictures

@@ -15,6 +15,9 @@ from edge.starts import state_folder
 FULL = 50 * 10**6
 """Bytes; with less the system itself begins to fail."""
 
+FORGETFUL = {"overlay", "tmpfs", "ramfs"}
+"""File systems that hold what is written in memory, as Raspberry Pi OS's "overlay file system" does."""
+
 CARD_ADVICE = "the card may be failing: dmesg | grep -i -e mmc -e ext4; copy what you need and write a new card"
 
 
@@ -54,7 +57,27 @@ def check_disk(subject: Subject) -> Finding:
         files = told.f_favail if told.f_files else 1
         room = Room(told.f_bavail * told.f_frsize, files, bool(told.f_flag & os.ST_RDONLY))
         found.setdefault(device, judge_disk(f"{what} in {folder}", room, _wanted(subject, folder)))
-    return together(list(found.values()))
+    return together([*found.values(), *_forgetful(subject)])
+
+
+def _forgetful(subject: Subject) -> Iterator[Finding]:
+    """Whether the state lies where a boot finds nothing of it."""
+    folder = places(subject)["state"]
+    if (kind := file_system(subject.root, folder)) in FORGETFUL:
+        yield warning(
+            f"state in {folder}: lies on {kind}, of which a boot leaves nothing: event ids begin anew, a pause is over",
+            "mount a partition there that keeps what is written, or turn the overlay off: sudo raspi-config",
+        )
+
+
+def file_system(root: Path, folder: Path) -> str:
+    """The kind of file system that a folder lies on, such as `ext4`; empty where nobody tells."""
+    place, kind, longest = Path("/", folder.relative_to(root)), "", -1
+    for line in content(root / "proc/mounts").splitlines():
+        fields = line.split()
+        if len(fields) > 2 and place.is_relative_to(fields[1]) and len(fields[1]) >= longest:
+            kind, longest = fields[2], len(fields[1])
+    return kind
 
 
 def judge_disk(what: str, room: Room, wanted: int) -> Finding:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge.board import Flag, temperature, throttling
-from edge.device import clock_is_synced
+from edge.device import TIMESYNC, clock_is_synced
 from edge.doctor_finding import Finding, Subject, content, fault, first_line, not_here, ok, together, warning
 
 OURS = datetime(2026, 11, 1, tzinfo=UTC)
@@ -117,16 +117,18 @@ def _trouble(reason: str, flag: Flag) -> Finding:
 
 def check_clock(subject: Subject) -> Finding:
     """Whether the clock can be believed, and what keeps it while there is no power."""
-    return judge_clock(subject.root, datetime.now(UTC), synced=clock_is_synced())
+    hidden = subject.service is not None and subject.service["ProtectClock"] == "yes"
+    return judge_clock(subject.root, datetime.now(UTC), synced=clock_is_synced(), hidden=hidden)
 
 
-def judge_clock(root: Path, now: datetime, *, synced: bool) -> Finding:
+def judge_clock(root: Path, now: datetime, *, synced: bool, hidden: bool) -> Finding:
     """What to think of a clock.
 
     Args:
         root: where the machine's files lie.
         now: what it says.
         synced: whether the kernel says that NTP keeps it.
+        hidden: whether the service may not ask the kernel, but has to see what systemd-timesyncd leaves behind.
     """
     keeper = "with a battery clock" if any(root.glob("sys/class/rtc/rtc*")) else "without a battery clock"
     found = f"{now:%Y-%m-%d %H:%M} UTC, {'kept by NTP' if synced else 'not kept by NTP'}, {keeper}"
@@ -135,4 +137,10 @@ def judge_clock(root: Path, now: datetime, *, synced: bool) -> Finding:
         return fault(f"{found}: that is in the past, and TLS believes no certificate then", advice)
     if not synced:
         return warning(f"{found}: events say clock_synced false", advice)
+    if hidden and not (root / TIMESYNC.relative_to("/")).exists():
+        return warning(
+            f"{found}, but not by systemd-timesyncd: the service cannot see that, and events say clock_synced false",
+            "sudo apt install systemd-timesyncd, in place of the other one; or sudo systemctl edit mien, [Service], "
+            "ProtectClock=no and SystemCallFilter=adjtimex clock_adjtime",
+        )
     return ok(found)

@@ -25,6 +25,7 @@ PROPERTIES = (
     "StateDirectory",
     "LogsDirectory",
     "ProtectSystem",
+    "ProtectClock",
     "ReadWritePaths",
     "LoadCredential",
 )

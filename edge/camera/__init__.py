@@ -23,7 +23,7 @@ __all__ = ["KINDS", "Camera", "Limits", "RestingCamera", "View", "is_live", "ope
 
 KINDS = """\
   picamera2, picamera2:1           the Raspberry Pi's own camera, or its second one
-  v4l2:/dev/video0, v4l2:0         a USB camera
+  v4l2:/dev/video0, v4l2:0         a USB camera; of several, one by its name: v4l2:/dev/v4l/by-id/…
   rtsp://user@192.168.1.20/stream  a network camera (rtsps:// too); the password comes from source.password_file
   party.mp4                        a video file
   images:photos, photos, face.jpg  a folder of pictures, or one picture
@@ -122,7 +122,7 @@ def is_live(spec: str) -> bool:
         case "picamera2" | "v4l2" | "rtsp" | "rtsps":
             return True
     try:
-        return spec.startswith("/dev/video") or Path(spec).is_char_device()
+        return spec.startswith(("/dev/video", "/dev/v4l/")) or Path(spec).is_char_device()
     except OSError:
         return False
 

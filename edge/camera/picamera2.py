@@ -92,12 +92,16 @@ class PiCamera(Camera):
     def _open(self, index: int, fps: float) -> None:
         self._camera = _find(self.spec, index)
         size = (self._width, self._height)
+        from libcamera import ColorSpace  # comes with picamera2
+
         try:
             self._camera.configure(
                 self._camera.create_video_configuration(
                     # RGB888 is B, G, R in memory (picamera2 #848).
                     main={"size": size, "format": "RGB888" if self._color else "YUV420"},
                     lores={"size": size, "format": "YUV420"},
+                    # Grey levels 0 to 255, as in every other source and in training; a video's usual are 16 to 235.
+                    colour_space=ColorSpace.Sycc(),
                     controls={"FrameRate": fps},
                     queue=False,  # else a capture may be older than the call
                 )

@@ -91,7 +91,9 @@ def check_device(device: Path) -> None:
     try:
         mode = device.stat().st_mode
     except FileNotFoundError:
-        there = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
+        # Numbers may change with every boot and plug.
+        named, numbered = Path("/dev/v4l/by-id").glob("*"), Path("/dev").glob("video*")
+        there = ", ".join(map(str, [*sorted(named), *sorted(numbered)])) or "none"
         raise CameraError(
             f"{device}: no such camera; video devices here: {there}. Check that it is plugged in; in a container or a "
             "hardened service, that the device is let in"

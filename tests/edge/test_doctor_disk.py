@@ -34,6 +34,23 @@ def test_the_disk_of_folders_that_are_not_there_yet_is_that_of_those_above(make_
     assert "var/lib/mien: " in finding.found
 
 
+@pytest.mark.parametrize(
+    ("mounts", "forgets"),
+    [
+        ("/dev/mmcblk0p2 / ext4 rw 0 0", False),
+        ("overlayroot / overlay rw,lowerdir=/media/root-ro,upperdir=/media/root-rw/overlay 0 0", True),
+        ("overlayroot / overlay rw 0 0\n/dev/mmcblk0p3 /var/lib ext4 rw 0 0", False),
+        ("/dev/mmcblk0p2 / ext4 rw 0 0\ntmpfs /var/lib/mien tmpfs rw 0 0", True),
+        ("/dev/mmcblk0p2 / ext4 rw 0 0\ntmpfs /var/lib/mie tmpfs rw 0 0\ntmpfs /var/log tmpfs rw 0 0", False),
+        ("", False),
+    ],
+)
+def test_state_that_the_next_boot_finds_nothing_of_is_told(make_subject, mounts, forgets):
+    finding = check_disk(make_subject({"proc/mounts": mounts + "\n"}, unit=UNIT))
+    assert ("event ids begin anew, a pause is over" in finding.found) == forgets
+    assert finding.status == "warning" or not forgets
+
+
 def test_more_than_fits_is_told_with_the_keys_that_limit_it(make_subject):
     finding = check_disk(make_subject(keys=LOG | {"log.max_bytes": 10**12}, unit=UNIT))
     assert finding.status in {"warning", "fault"}

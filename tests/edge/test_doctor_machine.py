@@ -82,5 +82,13 @@ def test_off_a_pi_nothing_is_said_of_its_power(make_subject):
     ],
 )
 def test_a_clock_that_cannot_be_believed_is_told(machine, now, synced, files, status, said):
-    finding = judge_clock(machine(files), now, synced=synced)
+    finding = judge_clock(machine(files), now, synced=synced, hidden=False)
     assert (finding.status, said in finding.found) == (status, True)
+
+
+def test_a_clock_that_chrony_keeps_is_one_that_the_service_cannot_believe(machine):
+    finding = judge_clock(machine({}), NOON, synced=True, hidden=True)
+    assert (finding.status, "clock_synced false" in finding.found) == ("warning", True)
+    assert "ProtectClock=no" in finding.advice
+    timesyncd = machine({"run/systemd/timesync/synchronized": ""})
+    assert judge_clock(timesyncd, NOON, synced=True, hidden=True).status == "ok"

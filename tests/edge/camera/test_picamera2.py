@@ -56,8 +56,8 @@ class FakePicamera2:
     def global_camera_info(cls):
         return [{}] * cls.cameras
 
-    def create_video_configuration(self, main, lores, controls, queue):
-        return {"main": main, "lores": lores, "controls": controls, "queue": queue}
+    def create_video_configuration(self, main, lores, controls, queue, colour_space="16 to 235"):
+        return {"main": main, "lores": lores, "controls": controls, "queue": queue, "colour_space": colour_space}
 
     def configure(self, config):
         if config["main"]["size"][0] > 4000:
@@ -94,7 +94,14 @@ class FakePicamera2:
 def fake(monkeypatch):
     kind = type("Fake", (FakePicamera2,), {"instances": []})
     monkeypatch.setitem(sys.modules, "picamera2", SimpleNamespace(Picamera2=kind))
+    color_space = SimpleNamespace(Sycc=lambda: "0 to 255")
+    monkeypatch.setitem(sys.modules, "libcamera", SimpleNamespace(ColorSpace=color_space))
     return kind
+
+
+def test_grey_levels_are_those_that_the_network_was_trained_on(fake):
+    with open_camera("picamera2"):
+        assert fake.instances[0].config["colour_space"] == "0 to 255"
 
 
 def test_the_grey_picture_is_the_y_plane_without_its_padding(fake):

@@ -110,6 +110,7 @@ def test_one_that_has_gone_meanwhile_is_told_at_the_next_look():
         ("picamera2:1", True),
         ("v4l2:0", True),
         ("/dev/video7", True),
+        ("/dev/v4l/by-id/usb-Camera", True),
         ("/dev/null", True),
         ("RTSP://me@cam/", True),
         ("synthetic:realtime=1", True),
