@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.commandline import Parser
 from edge.errors import UsageError
-from trainer.commandline import DATA_HELP, NO_CACHE_HELP, add_drop, load, number, require_keras, whole
+from trainer.commandline import DATA_HELP, NO_CACHE_HELP, add_drop, load, number, progress_bar, require_keras, whole
 from trainer.presets import TEACHER, Preset, find_preset, list_presets
 from trainer.settings import V1_BLOCKS, VIEWS, Settings
 
@@ -152,9 +152,15 @@ def _add_lessons(lessons: Any) -> None:
 
 
 def _add_data(data: Any) -> None:
-    data.add_argument(
+    cleaning = data.add_mutually_exclusive_group()
+    cleaning.add_argument(
         "--keep-copies", action="store_true",
         help="do not clean: keep blank images, duplicates and images of the test splits (the literature's protocol)",
+    )  # fmt: skip
+    cleaning.add_argument(
+        "--strict", action="store_true",
+        help="clean more: leave out what is a photo of the test splits in another encoding, size or cut too; takes "
+        "minutes",
     )  # fmt: skip
     add_drop(data)
     data.add_argument("--no-cache", action="store_true", help=NO_CACHE_HELP)
@@ -252,7 +258,8 @@ def _train(args: argparse.Namespace) -> Path:
 
     dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
     if not args.keep_copies:
-        dataset = datasets.clean(dataset)
+        with progress_bar("looking for near copies") as progress:
+            dataset = datasets.clean(dataset, strictly=args.strict, progress=progress)
     votes = "" if args.votes in (None, "none") else args.votes
     if votes:  # teachers take hours, and only then would it be known that these are not there or do not fit
         votes_of(read_votes(Path(votes)), dataset.train, votes, dataset.rows)
@@ -327,7 +334,9 @@ def _teachers(args: argparse.Namespace) -> list[argparse.Namespace]:
             words += ["--weights", args.weights] if file or Path(args.weights).is_dir() else []
         words += ["--votes", args.votes] if find_preset(name).votes else []
         words += ["--drop", ",".join(args.drop)] if args.drop else []
-        words += [option for option in ("--keep-copies", "--no-cache") if getattr(args, option[2:].replace("-", "_"))]
+        words += [
+            flag for flag in ("--keep-copies", "--strict", "--no-cache") if getattr(args, flag[2:].replace("-", "_"))
+        ]
         teacher = with_preset(parser.parse_args(words), parser, words)
         teacher.out = _out(args).parent / _run_name(teacher)
         teachers.append(teacher)
@@ -340,7 +349,8 @@ def _run_name(args: argparse.Namespace) -> str:
     usual = args.preset_parser.get_default("seed")
     seed = "" if args.seed == usual else f"-seed{args.seed}"
     without = f"-without-{'-'.join(sorted(args.drop))}" if args.drop else ""
-    return f"{args.preset}{seed}{'-all' if args.keep_copies else ''}{without}"
+    protocol = "-all" if args.keep_copies else "-strict" if args.strict else ""
+    return f"{args.preset}{seed}{protocol}{without}"
 
 
 def _repeatable(args: argparse.Namespace) -> str:

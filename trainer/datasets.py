@@ -14,9 +14,14 @@ from numpy.typing import NDArray
 from edge.crop import resize_face
 from edge.errors import BadDataError, InputNotFoundError, MienError, UsageError
 from trainer.cache import cached
+from trainer.duplicates import copied_from
 from trainer.readers import FER2013_COUNTS, FER2013_SIZE, Progress, Raw, read_csv, read_folders, read_margin, read_npz
 
 SPLITS = ("train", "validation", "test")
+
+
+NEAR = "near copies of a test split's"
+"""Why strict cleaning leaves an image out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,11 +272,17 @@ def unique_images(split: Split) -> int:
     return len(set(_digests(split.images)))
 
 
-def clean(dataset: Dataset) -> Dataset:
+def clean(dataset: Dataset, *, strictly: bool = False, progress: Progress | None = None) -> Dataset:
     """Leave out of training what must not be there; the other splits stay as they are, so that figures compare.
 
     Left out are blank images, images that stand in the validation or test split too, all but the first of exact
     duplicates, and all of those whose copies carry different labels.
+
+    Args:
+        dataset: any.
+        strictly: leave out too what is the same photo as one of the validation or test split in another encoding, size
+            or cut (`trainer.duplicates`). FER2013's training has some hundreds of these.
+        progress: told how many faces were compared for that.
 
     Raises:
         BadDataError: that is all of them.
@@ -291,13 +302,18 @@ def clean(dataset: Dataset) -> Dataset:
     conflicting = np.isin(group, group[conflicting])
 
     keep = np.ones(len(train), dtype=bool)
-    left_out = {}
-    for reason, mask in (
-        ("blank", blank),
-        ("also in a test split", leaked),
-        ("duplicates with conflicting labels", conflicting),
-        ("exact duplicates", repeated),
-    ):
+    left_out: dict[str, int] = {}
+    reasons = {
+        "blank": blank,
+        "also in a test split": leaked,
+        "duplicates with conflicting labels": conflicting,
+        "exact duplicates": repeated,
+    }
+    if strictly:
+        reasons[NEAR] = copied_from(
+            train.images, np.concatenate([dataset.validation.images, dataset.test.images]), progress
+        )
+    for reason, mask in reasons.items():
         left_out[reason] = int((keep & mask).sum())
         keep &= ~mask
     if not keep.any():

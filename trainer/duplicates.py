@@ -60,7 +60,7 @@ def originals(
     for start in range(0, len(faces), _ROWS):
         alike = small[start : start + _ROWS] @ small[: start + _ROWS].T
         for j, row in enumerate(alike, start):
-            twin = first.setdefault(hashlib.blake2b(faces[j].tobytes(), digest_size=16).digest(), j)
+            twin = first.setdefault(_digest(faces[j]), j)
             if twin != j:
                 original[j], exact[j] = original[twin], original[twin] == twin
                 continue
@@ -70,6 +70,34 @@ def originals(
             if progress:
                 progress(j, len(faces))
     return original, exact
+
+
+def copied_from(
+    faces: NDArray[np.uint8], others: NDArray[np.uint8], progress: Progress | None = None
+) -> NDArray[np.bool_]:
+    """Tell which faces are copies of one of `others`, exact or near.
+
+    Args:
+        faces: `uint8[n, size, size]`.
+        others: `uint8[m, size, size]`.
+        progress: told how many of `faces` are done.
+
+    Returns:
+        `bool[n]`.
+    """
+    known = {_digest(face) for face in others}
+    small = np.stack([_thumbnail(face) for face in others])
+    found = np.zeros(len(faces), dtype=bool)
+    for start in range(0, len(faces), _ROWS):
+        block = faces[start : start + _ROWS]
+        alike = np.stack([_thumbnail(face) for face in block]) @ small.T
+        for j, (face, row) in enumerate(zip(block, alike, strict=True), start):
+            candidates = np.flatnonzero(row >= _THUMBNAIL_ALIKE)
+            best = candidates[np.argsort(-row[candidates], kind="stable")[:_COMPARED]]
+            found[j] = _digest(face) in known or any(likeness(others[i], face) >= ALIKE for i in best)
+            if progress:
+                progress(j + 1, len(faces))
+    return found
 
 
 def likeness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
@@ -107,6 +135,10 @@ def likeness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 def _local_mean(image: Any) -> Any:  # OpenCV's stubs widen float32 to any number
     return cv2.boxFilter(image, -1, (_WINDOW, _WINDOW), borderType=cv2.BORDER_REFLECT)
+
+
+def _digest(face: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(face.tobytes(), digest_size=16).digest()
 
 
 def _thumbnail(face: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
+from edge.crop import crop_face
 from edge.errors import BadDataError, InputNotFoundError, UsageError
+from edge.frame import Box
 from trainer import datasets
-from trainer.datasets import Dataset, Split, clean, drop_labels, load_dataset, pooled, resplit, unique_images
+from trainer.datasets import NEAR, Dataset, Split, clean, drop_labels, load_dataset, pooled, resplit, unique_images
 
 
 def test_faces_are_brought_to_another_size_on_demand(fer2013):
@@ -109,6 +112,21 @@ def test_cleaning_leaves_out_blanks_duplicates_conflicts_and_leaks_and_counts_ea
     assert cleaned.validation is dataset.validation
     assert cleaned.test is dataset.test
     assert clean(cleaned).left_out == dict.fromkeys(cleaned.left_out, 0)
+
+
+def test_strict_cleaning_also_leaves_out_photos_of_the_test_splits_in_another_encoding(portraits):
+    crops = np.stack([crop_face(cv2.cvtColor(each, cv2.COLOR_BGR2GRAY), Box(0, 0, *each.shape[1::-1]), 48)
+                      for each in portraits])  # fmt: skip
+    encoded = np.stack([cv2.imdecode(cv2.imencode(".jpg", crop)[1], 0) for crop in crops[:3]])
+    parts = [encoded, crops[3:6]], [crops[:1], crops[6:7]], [crops[1:2], crops[7:]]
+    train, validation, test = (
+        Split(images := np.concatenate(part), np.zeros(len(images), np.int64), np.arange(len(images))) for part in parts
+    )
+    dataset = Dataset("some", ("a", "b"), train, validation, test, np.zeros(len(test), bool), {})
+    assert sum(clean(dataset).left_out.values()) == 0
+    cleaned = clean(dataset, strictly=True)
+    assert cleaned.train.rows.tolist() == [2, 3, 4, 5]
+    assert cleaned.left_out[NEAR] == 2
 
 
 def test_cleaning_that_leaves_nothing_is_refused_with_what_was_wrong():

@@ -8,7 +8,7 @@ import pytest
 
 from edge.crop import crop_face
 from edge.detector import Detector
-from trainer.duplicates import ALIKE, likeness, originals
+from trainer.duplicates import ALIKE, copied_from, likeness, originals
 
 
 def gray(picture):
@@ -65,6 +65,13 @@ def test_a_changed_copy_of_a_photo_is_found_although_its_face_is_searched_anew(f
     original, exact = originals(np.concatenate([crops, changed]))
     assert original.tolist() == [*range(8), *range(8)]
     assert not exact.any()
+
+
+def test_faces_that_stand_changed_or_unchanged_among_others_are_told(found, crops):
+    changed = np.stack([search(encode(50)(picture)) for picture, _ in found[:3]])
+    others = np.concatenate([changed, crops[3:5]])
+    assert copied_from(crops, others).tolist() == [True] * 5 + [False] * 3
+    assert not copied_from(crops[5:], others).any()
 
 
 def bend(picture, box, spots):

@@ -12,6 +12,7 @@ pytest.importorskip("keras", reason="the trainer extra is not installed")
 pytest.importorskip("sklearn", reason="the trainer extra is not installed")
 
 from edge.errors import InputNotFoundError, OutputError
+from trainer.datasets import NEAR
 from trainer.evaluation import evaluate
 from trainer.model_log import COLUMNS, Entry, append, digest, protocol, refuse_unusable
 
@@ -91,6 +92,10 @@ def test_the_protocol_is_what_was_left_out_of_training():
     assert protocol(CARD) == "clean"
     assert protocol({"provenance": {"left_out_of_training": {}}}) == "literature's"
     assert protocol({}) == "not told"
+    strict = {"left_out_of_training": {NEAR: 0}}
+    assert protocol({"provenance": strict}) == "strictly clean"
+    assert protocol({"provenance": strict | {"teachers": [strict]}}) == "strictly clean"
+    assert protocol({"provenance": strict | {"teachers": [{"left_out_of_training": {"blank": 1}}]}}) == "clean"
 
 
 @pytest.mark.parametrize("before", [lambda seen: {"teachers": [seen]}, lambda seen: {"went_on_from": seen}])

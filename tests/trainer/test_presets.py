@@ -14,6 +14,7 @@ from benchmarks import training_speed
 from edge.errors import BadDataError
 from trainer import presets, slimming, training
 from trainer.cli import main
+from trainer.datasets import NEAR
 from trainer.keras_file import read_card
 from trainer.presets import PRESETS, Preset
 from trainer.votes import VOTED
@@ -108,6 +109,17 @@ def test_named_teachers_stand_in_for_the_preset_s(runs, drawn_npz, capsys):
 def test_the_literature_s_protocol_has_a_folder_of_its_own(runs, drawn_npz):
     assert main(["fit", str(drawn_npz), "--preset", "taught", "--votes", "none", "--keep-copies"]) == 0
     assert {path.name for path in runs.iterdir()} == {"plain-all", "taught-all"}
+
+
+def test_strict_cleaning_is_the_teachers_too(runs, drawn_npz, capsys):
+    assert main(["fit", str(drawn_npz), "--preset", "taught", "--votes", "none", "--strict"]) == 0
+    assert {path.name for path in runs.iterdir()} == {"plain-strict", "taught-strict"}
+    provenance = read_card(runs / "taught-strict" / "model.keras")["provenance"]
+    assert NEAR in provenance["left_out_of_training"]
+    assert NEAR in provenance["teachers"][0]["left_out_of_training"]
+    assert provenance["command"].endswith("--preset taught --votes none --strict")
+    assert main(["fit", str(drawn_npz), "--strict", "--keep-copies"]) == 64
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_a_training_without_some_labels_and_its_teachers_have_folders_of_their_own(runs, drawn_npz):
