@@ -117,7 +117,7 @@ def _convert(args: argparse.Namespace) -> int:
     from export.conversion import convert
     from trainer.datasets import clean
     from trainer.output_file import refuse_overwriting, refuse_unwritable, write_whole
-    from trainer.thresholds import PRECISION
+    from trainer.thresholds import MIN_ANSWERS, PRECISION
 
     refuse_overwriting({"--out": args.out}, (args.network, args.data))
     refuse_unwritable(args.out)
@@ -133,6 +133,12 @@ def _convert(args: argparse.Namespace) -> int:
             command=_repeatable(args),
         )
     write_whole(args.out, content)
+    if (few := len(dataset.validation)) < MIN_ANSWERS:
+        print(
+            f"note: {few} validation images are too few to tell how sure the model may be: its confidence is as it was "
+            "trained, and no label has a threshold of its own",
+            file=sys.stderr,
+        )
     print(f"{args.out}: {len(content) / 1e6:.2f} MB, full int8; see how it does with: mien-export verify")
     return 0
 

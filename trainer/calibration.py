@@ -11,6 +11,9 @@ from scipy.special import log_softmax, softmax
 
 BINS = 15
 
+MIN_OF_EACH = 20
+"""Right answers, and wrong ones, that a temperature is fitted to: a dozen right ones alone would make it certain."""
+
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
@@ -37,11 +40,14 @@ def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np
 
 
 def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
-    """The temperature in 0.1..10 under which `logits` `[n, labels]` make `truth` `[n]` most likely.
+    """The temperature in 0.1..10 under which `logits` `[n, labels]` make `truth` `[n]` most likely; 1 for a few faces.
 
     One number for all logits, so that a confidence of 0.8 is right eight times in ten (Guo et al. 2017). Meant for the
     validation split's logits as the quantised network gives them.
     """
+    right = int((logits.argmax(axis=1) == truth).sum())
+    if min(right, len(truth) - right) < MIN_OF_EACH:
+        return 1.0
 
     def cost(log_temperature: float) -> float:
         scaled = log_softmax(logits / np.exp(log_temperature), axis=1)

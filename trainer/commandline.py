@@ -29,10 +29,7 @@ def add_drop(parser: Any) -> None:
 
 
 def load(source: Path, *, size: int, cache: bool = True, drop: Sequence[str] = ()) -> Dataset:
-    """Read a data set with a progress bar, and what is strange about it, on stderr; then leave out the labels `drop`.
-
-    Who tests and who trains never depends on a run's seed: evaluation and export must find the same split again.
-    """
+    """Read a data set with a progress bar, and what is strange about it, on stderr; leave out the labels `drop`."""
     from trainer import datasets
 
     with progress_bar(f"reading {source.name}") as progress:

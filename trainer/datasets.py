@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,9 @@ from edge.errors import BadDataError, InputNotFoundError, MienError, UsageError
 from trainer.cache import cached
 from trainer.duplicates import copied_from
 from trainer.readers import FER2013_COUNTS, FER2013_SIZE, Progress, Raw, read_csv, read_folders, read_margin, read_npz
+
+Key = Callable[[int], bytes]
+"""Tells what an image of so many is known by, whatever its size."""
 
 SPLITS = ("train", "validation", "test")
 
@@ -79,15 +83,17 @@ class Dataset:
 
 
 def load_dataset(
-    source: Path, *, size: int = FER2013_SIZE, seed: int = 0, cache: bool = True, progress: Progress | None = None
+    source: Path, *, size: int = FER2013_SIZE, cache: bool = True, progress: Progress | None = None
 ) -> Dataset:
     """Read a CSV, an npz or a folder of images, whichever `source` is.
+
+    Where nobody says which images are for testing, a hash of their names (in a folder) or contents deals them. So the
+    others stay where they are, but for one or two of a label, when images come in later, whatever `size` is.
 
     Args:
         source: `fer2013.csv`, `icml_face_data.csv`, `*.npz` (pixels `uint8[n, 48, 48]`, emotion, usage), or a folder
             `train/angry/*.png` or `angry/*.png`.
         size: side in pixels that the images are brought to.
-        seed: decides who goes where in a folder that does not say which images are for testing.
         cache: keep a parsed CSV under the user's cache folder and use it next time. Nothing else is ever copied there.
         progress: told how far reading is.
 
@@ -100,12 +106,15 @@ def load_dataset(
             raise InputNotFoundError(
                 f"{source}: no such file or folder; name fer2013.csv, icml_face_data.csv, an .npz or a folder of images"
             )
-        names, images, labels, usage = _read(source, size, cache, progress)
+        (names, images, labels, usage), key = _read(source, size, cache, progress)
     except OSError as error:
         if isinstance(error, MienError):
             raise
         raise InputNotFoundError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
-    dataset = _assemble(source.name, names, _resize_all(images, size), labels, usage, seed)
+    usage = _complete_usage(usage, labels, key)
+    everything = Split(_resize_all(images, size), labels, np.arange(len(labels), dtype=np.int64))
+    train, validation, test = _parts(source.name, everything, usage)
+    dataset = Dataset(source.name, names, train, validation, test, copied_in(train, test), {})
     if source.is_dir():
         return replace(dataset, margin=read_margin(source))
     dataset = replace(dataset, rows=len(labels))
@@ -126,28 +135,17 @@ def _unlike_fer2013(dataset: Dataset) -> str:
     )
 
 
-def _read(source: Path, size: int, cache: bool, progress: Progress | None) -> Raw:
-    if source.suffix.lower() == ".npz" and not source.is_dir():
-        return read_npz(source)
+def _read(source: Path, size: int, cache: bool, progress: Progress | None) -> tuple[Raw, Key]:
+    """What is there, and by what each image is told from the others, whatever `size` is."""
     if source.is_dir():
-        return read_folders(source, size, progress)
-    read = partial(read_csv, source, progress)
-    return cached(source, read) if cache else read()
-
-
-def _assemble(
-    name: str,
-    names: tuple[str, ...],
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    usage: NDArray[np.int8],
-    seed: int,
-) -> Dataset:
-    usage = _complete_usage(usage, labels, seed)
-    rows = np.arange(len(labels), dtype=np.int64)
-    everything = Split(images, labels, rows)
-    train, validation, test = _parts(name, everything, usage)
-    return Dataset(name, names, train, validation, test, copied_in(train, test), {})
+        raw, files = read_folders(source, size, progress)
+        return raw, lambda row: os.fsencode(files[row])
+    if source.suffix.lower() == ".npz":
+        raw = read_npz(source)
+    else:
+        read = partial(read_csv, source, progress)
+        raw = cached(source, read) if cache else read()
+    return raw, lambda row: raw[1][row].tobytes()
 
 
 def _parts(name: str, everything: Split, usage: NDArray[np.int8]) -> tuple[Split, Split, Split]:
@@ -158,7 +156,7 @@ def _parts(name: str, everything: Split, usage: NDArray[np.int8]) -> tuple[Split
     return train, validation, test
 
 
-def _complete_usage(usage: NDArray[np.int8], labels: NDArray[np.int64], seed: int) -> NDArray[np.int8]:
+def _complete_usage(usage: NDArray[np.int8], labels: NDArray[np.int64], key: Key) -> NDArray[np.int8]:
     """Split what no one has split yet: 80:10:10, or 90:10 where a test split is there. Stratified by label."""
     usage = usage.copy()
     if (usage < 0).any():
@@ -168,21 +166,24 @@ def _complete_usage(usage: NDArray[np.int8], labels: NDArray[np.int64], seed: in
     else:
         return usage
     usage[open_rows] = 0
-    _deal(usage, open_rows, labels, shares, seed)
+    # No shuffling: one image more would deal out all of them anew, and test networks on what they were trained with.
+    _deal(usage, np.array(sorted(np.flatnonzero(open_rows), key=lambda row: _digest(key(int(row))))), labels, shares)
     return usage
 
 
 def _deal(
-    usage: NDArray[np.int8],
-    open_rows: NDArray[np.bool_],
-    labels: NDArray[np.int64],
-    shares: list[tuple[int, float]],
-    seed: int,
+    usage: NDArray[np.int8], order: NDArray[np.int64], labels: NDArray[np.int64], shares: list[tuple[int, float]]
 ) -> None:
-    """Give shares of each label's open rows to splits, in place: `shares` holds the splits' numbers and shares."""
-    rng = np.random.default_rng(seed)
+    """Give shares of each label's rows in `order`, the first of them, to splits, in place.
+
+    Args:
+        usage: `int8[n]`.
+        order: rows that are to be dealt.
+        labels: `int64[n]`.
+        shares: the splits' numbers and shares.
+    """
     for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(open_rows & (labels == label)))
+        rows = order[labels[order] == label]
         start = 0
         for number, share in shares:
             count = round(len(rows) * share)
@@ -244,7 +245,9 @@ def resplit(dataset: Dataset, shares: tuple[float, float, float], seed: int) -> 
     """
     pool = pooled(dataset)
     usage = np.zeros(len(pool), dtype=np.int8)
-    _deal(usage, np.ones(len(pool), dtype=bool), pool.labels, [(2, shares[2]), (1, shares[1])], seed)
+    rng = np.random.default_rng(seed)
+    order = np.concatenate([rng.permutation(np.flatnonzero(pool.labels == label)) for label in np.unique(pool.labels)])
+    _deal(usage, order, pool.labels, [(2, shares[2]), (1, shares[1])])
     train, validation, test = _parts(dataset.name, pool, usage)
     return replace(
         dataset, train=train, validation=validation, test=test, test_copied=copied_in(train, test), left_out={}
@@ -325,7 +328,11 @@ def clean(dataset: Dataset, *, strictly: bool = False, progress: Progress | None
 
 
 def _digests(images: NDArray[np.uint8]) -> list[bytes]:
-    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+    return [_digest(image.tobytes()) for image in images]
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _resize_all(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from edge.crop import scale_pixels
@@ -29,7 +30,7 @@ class Evaluation:
         labels: class names.
         count: number of images.
         accuracy, macro_f1: 0 to 1.
-        interval: half width of the 95 % interval of the accuracy at this count.
+        interval: half width of the accuracy's 95 % interval at this count, Wilson's (1927): not 0 where all is right.
         accuracy_without_copies: on the images that have no exact copy in the training split, or None where not asked.
         precision, recall, f1: `float[n_labels]`; support: `int[n_labels]`, images of each class.
         confusion: `int[n_labels, n_labels]`, rows are the truth.
@@ -194,12 +195,13 @@ def evaluate(
     numbers = np.arange(len(labels))
     precision, recall, f1, _ = precision_recall_fscore_support(truth, guess, labels=numbers, zero_division=0)
     accuracy = float(right.mean())
+    limits = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
     return Evaluation(
         labels=labels,
         count=len(truth),
         accuracy=accuracy,
         macro_f1=float(f1.mean()),
-        interval=1.96 * float(np.sqrt(accuracy * (1 - accuracy) / len(truth))),
+        interval=(limits.high - limits.low) / 2,
         accuracy_without_copies=None if copied is None or copied.all() else float(right[~copied].mean()),
         precision=precision,
         recall=recall,

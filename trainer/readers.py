@@ -189,8 +189,11 @@ def read_npz(path: Path) -> Raw:
     return names, pixels, emotion.astype(np.int64), usage.astype(np.int8)
 
 
-def read_folders(root: Path, size: int, progress: Progress | None = None) -> Raw:
+def read_folders(root: Path, size: int, progress: Progress | None = None) -> tuple[Raw, list[Path]]:
     """Read `train/angry/*.png` or `angry/*.png`, each picture one face, brought to `size` as the daemon's crop does.
+
+    Returns:
+        The pictures, and their paths within `root`.
 
     Raises:
         InputNotFoundError: there is no picture.
@@ -212,7 +215,8 @@ def read_folders(root: Path, size: int, progress: Progress | None = None) -> Raw
     if progress:
         progress(len(files), len(files))
     labels = np.array([position[label] for _, label, _ in files], dtype=np.int64)
-    return names, images, labels, np.array([usage for _, _, usage in files], dtype=np.int8)
+    usages = np.array([usage for _, _, usage in files], dtype=np.int8)
+    return (names, images, labels, usages), [path.relative_to(root) for path, _, _ in files]
 
 
 def read_margin(root: Path) -> float:

@@ -19,7 +19,7 @@ PRECISION = 0.5
 than 0.65 would ask of the network what people do not reach on FER2013 (65 ± 5 %, Goodfellow et al. 2013)."""
 
 MIN_ANSWERS = 100
-"""A label with fewer answers takes the threshold of all labels together: a curve through 30 faces is chance."""
+"""A curve through 30 faces is chance: a label with fewer answers takes the threshold of all labels together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +90,11 @@ def fit_thresholds(
         precision: 0..1.
 
     Returns:
-        Label to threshold, to four digits: 0 where every answer is right often enough, 1 where none is.
+        Label to threshold, to four digits: 0 where every answer is right often enough, 1 where none is. `precision`
+        itself where there are few faces: of calibrated answers at that confidence so many are right.
     """
+    if len(truth) < MIN_ANSWERS:
+        return dict.fromkeys(labels, precision)
     guess, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     right = guess == truth
     least = 1 / len(labels)  # the highest of so many probabilities is never lower

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("scipy", reason="the trainer extra is not installed")
 
-from trainer.calibration import fit_temperature, reliability, risk_by_coverage
+from trainer.calibration import MIN_OF_EACH, fit_temperature, reliability, risk_by_coverage
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -28,10 +28,23 @@ def test_a_known_temperature_is_found_again(temperature):
     assert fit_temperature(logits, truth) == pytest.approx(temperature, rel=0.03)
 
 
-def test_logits_that_are_always_right_or_wrong_stay_within_bounds():
-    logits, truth = np.eye(7, dtype=np.float32) * 5, np.arange(7)
-    assert fit_temperature(logits, truth) < 0.2
-    assert fit_temperature(logits, (truth + 1) % 7) == pytest.approx(10, abs=0.1)
+def answered(right, wrong):
+    """Logits that are as sure of each answer, and the truth that makes so many of them right and wrong."""
+    truth = np.arange(right + wrong) % 7
+    guess = np.where(np.arange(right + wrong) < right, truth, (truth + 1) % 7)
+    return np.eye(7, dtype=np.float32)[guess] * 5, truth
+
+
+def test_logits_that_are_nearly_always_wrong_stay_within_bounds():
+    assert fit_temperature(*answered(MIN_OF_EACH, 10_000)) == pytest.approx(10, abs=0.1)
+
+
+@pytest.mark.parametrize("right", [12, 1000])
+def test_a_few_wrong_answers_or_right_ones_leave_the_temperature_at_1(right):
+    for few in (0, MIN_OF_EACH - 1):
+        assert fit_temperature(*answered(right, few)) == 1
+        assert fit_temperature(*answered(few, right)) == 1
+    assert fit_temperature(*answered(1000, MIN_OF_EACH)) != 1
 
 
 def test_the_fitted_temperature_calibrates():

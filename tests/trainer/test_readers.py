@@ -9,7 +9,7 @@ import pytest
 
 from edge.errors import BadDataError, InputNotFoundError
 from edge.labels import FER2013_LABELS
-from trainer.datasets import load_dataset
+from trainer.datasets import copied_in, load_dataset
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
 HEADER = "emotion,pixels,Usage"
@@ -60,6 +60,38 @@ def test_folders_give_the_same_images(fer2013, sample, tmp_path):
     for name in ("train", "validation", "test"):
         order = np.argsort(folders.split(name).labels)
         np.testing.assert_array_equal(folders.split(name).images[order], csv.split(name).images)
+
+
+@pytest.fixture
+def unsplit(tmp_path):
+    """A folder of pictures that nobody has split: a hundred for each of three labels."""
+    rng = np.random.default_rng(0)
+    for label in ("angry", "happy", "sad"):
+        (tmp_path / "faces" / label).mkdir(parents=True)
+        for number in range(100):
+            cv2.imwrite(str(tmp_path / "faces" / label / f"{number}.png"), rng.integers(0, 256, (48, 48), np.uint8))
+    return tmp_path / "faces"
+
+
+def test_pictures_that_nobody_has_split_are_dealt_eight_to_one_to_one_in_each_label(unsplit):
+    dataset = load_dataset(unsplit)
+    for name, count in (("train", 80), ("validation", 10), ("test", 10)):
+        assert np.unique(dataset.split(name).labels, return_counts=True)[1].tolist() == [count] * 3
+
+
+def test_pictures_that_come_in_later_do_not_test_a_network_on_what_it_was_trained_with(unsplit):
+    before = load_dataset(unsplit)
+    for label in ("angry", "happy", "sad"):
+        for number in range(5):
+            cv2.imwrite(str(unsplit / label / f"later{number}.png"), np.full((48, 48), number, np.uint8))
+    moved = copied_in(before.train, load_dataset(unsplit).test)
+    assert moved.sum() <= 3
+
+
+def test_the_same_pictures_test_at_another_size(unsplit):
+    small, large = load_dataset(unsplit), load_dataset(unsplit, size=96)
+    for name in ("train", "validation", "test"):
+        np.testing.assert_array_equal(small.split(name).rows, large.split(name).rows)
 
 
 def test_a_large_csv_says_how_far_it_is(sample, tmp_path, csv_rows, write_csv):

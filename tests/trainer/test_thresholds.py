@@ -72,6 +72,12 @@ def test_any_precision_and_perfection_are_answered_too(precision, threshold):
     assert fit_thresholds(*table, LABELS, precision=precision)["happy"] == threshold
 
 
+def test_a_few_faces_leave_the_precision_itself_which_calibrated_answers_keep():
+    few, right = spread(MIN_ANSWERS - 1), np.ones(MIN_ANSWERS - 1, bool)
+    probabilities, truth = answers(0, few, right)
+    assert fit_thresholds(probabilities, truth, LABELS, precision=0.6) == dict.fromkeys(LABELS, 0.6)
+
+
 def test_a_label_with_few_answers_or_none_takes_the_threshold_of_all_together():
     sure = spread()
     common = answers(0, sure, right_half_of_the_time_at(0.7, sure, 5))
