@@ -49,7 +49,7 @@ def test_a_new_log_has_a_heading_a_table_and_a_line_with_everything(tmp_path):
     head, _, line = rows(log)
     assert tuple(head) == COLUMNS
     assert line == [
-        "2026-11-21 09:30", "mien.tflite", "8c33fa74", "int8", "fer2013.csv", "4", "75.00% ± 42.44", "66.67%", "0.7333",
+        "2026-11-21 09:30", "mien.tflite", "8c33fa74", "int8", "fer2013.csv", "4", "75.00% ± 32.69", "66.67%", "0.7333",
         "clean", "2", "mien-train fit fer2013.csv --seed 2", "01234567",
     ]  # fmt: skip
 
