@@ -79,7 +79,7 @@ outside.
   alone takes for such a scene, measured by itself; it is part of the figure above it, and on a device the camera's
   driver takes its place.
 - *Memory* is what the kernel calls resident (`VmRSS`, its peak `VmHWM`), libraries that other programs share included;
-  1 MB is 1,000,000 bytes. *Growth* is the median of the last tenth of the frames less that of the first tenth behind
+  1 MB is 1,000,000 bytes. *Growth* is the median of the last tenth of the frames less that of the first tenth after
   a warm-up of {warm_up:,} more, and the slope is that of a line through all samples between (one every {sample:g} s).
   The scene: four people in a wide room, 320x240, whom a camera that turns to and fro loses and finds again, with an
   event for each face twice a second and a log that starts a new file every 100 kB. *As fast as it goes*: every frame in
@@ -104,7 +104,7 @@ class Sample:
 
 
 def growth(samples: Sequence[Sample], warm_up: float, *, own: bool = False) -> tuple[float, float]:
-    """How memory grew behind the warm-up, in bytes.
+    """How memory grew after the warm-up, in bytes.
 
     Args:
         samples: by time.

@@ -69,7 +69,7 @@ mosquitto on the loopback interface, and {faults} faults, one after another. {ma
   every second of these faults, the publisher may hold {few} events instead of {many:,}. The outbox counted
   {given_up}, which `health` tells: what is missing, and what was on its way already and arrived nevertheless.
 - *Doubled* and *out of order* are told by a subscriber with a session of its own: ids that came again, as at least once
-  means, and ids that came for the first time behind a higher one. {forgotten} events that the broker had acknowledged
+  means, and ids that came for the first time after a higher one. {forgotten} events that the broker had acknowledged
   never came to the subscriber, because the broker was killed or lost what it knew; no publisher can mend that.
 - *Recovered in*: from the end of the fault until everything published had been acknowledged, median and longest.
 - The network is cut {network}.

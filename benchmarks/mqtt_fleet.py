@@ -58,7 +58,7 @@ SIZE = (640, 480)
 HEALTH_SECONDS = 60.0
 CONNECT_SECONDS = 60.0
 DRAIN_SECONDS = 60.0
-"""How long the last events may take, behind the last one's publication."""
+"""How long the last events may take, after the last one's publication."""
 
 MOST_DELAY = 0.250
 """Seconds from `publish` until a subscriber has the event, 99th percentile."""

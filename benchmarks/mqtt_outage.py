@@ -58,16 +58,16 @@ and two subscribers (QoS 1), one to `{base}/{device}/event` and one to `state` a
 
 {table}
 
-- *The outage*: mosquitto is killed behind the first {connected:,} events, {away:,} more are published, two a second by
+- *The outage*: mosquitto is killed after the first {connected:,} events, {away:,} more are published, two a second by
   the clock that the outbox is given, and mosquitto is started again, without persistence. That clock runs ahead: the
   day passed in {away_s:.0f} s. The outbox commits once in each of its seconds, as it does in a real day, so there were
   {commits:,} commits of two events each; what is on disk, and what is written to it, is what a real day leaves. What
   the camera sees is scripted. The outbox took {disk:.1f} MB in the end.
 - *Drained*: from the moment that mosquitto has let the device in until no event waits for its PUBACK; and from then
   until the subscriber has the last of those that had waited. Meanwhile an event is published every {live:g} s.
-- *`state` at the connection*: the first message behind the connection that shows the outage's last event. *During the
+- *`state` at the connection*: the first message after the connection that shows the outage's last event. *During the
   drain*: from just before `publish` is called until the first `state` that shows this event, or a later one. *`health`*
-  must have been made behind the connection, by its `ts`. All times are those of the subscriber, on one monotonic clock.
+  must have been made after the connection, by its `ts`. All times are those of the subscriber, on one monotonic clock.
 - *Missing*: of all events published since the outage began. *Twice* is what at least once allows.
 - *Resident memory* is the kernel's `VmRSS` of the whole process, numpy for the script included.
 - *Processor time* is user and system time of all threads, without the thread that makes up events and waits (but with
@@ -78,7 +78,7 @@ and two subscribers (QoS 1), one to `{base}/{device}/event` and one to `state` a
   outbox's log and its checkpoints included, the file system's own journal not. Of a file system in memory it says 0.
 - *Vision*: {rounds} turns of {frames} frames of each kind, in changing order, in one process; 640x480 at {fps}
   frames/s, four faces, {events_per_second:.0f} events/s, each with a log. It is the time of a frame until its events
-  have been handed to the sinks. The 99th percentile is of all turns together; behind its ratio to that of both kinds
+  have been handed to the sinks. The 99th percentile is of all turns together; after its ratio to that of both kinds
   without MQTT stands where 95 of 100 such ratios lie when turns are drawn anew, in pairs. *No MQTT, again* over *no
   MQTT* is noise alone: a change shows where a ratio's whole interval lies above 1 and the ratio beyond that noise.
 """

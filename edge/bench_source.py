@@ -31,7 +31,7 @@ def chunks(camera: Camera, count: int, problems: list[MienError]) -> Iterator[li
     Args:
         camera: the source.
         count: at most so many frames; 0: all.
-        problems: takes what a file source could not read; what lies behind it still comes.
+        problems: takes what a file source could not read; what comes after it is still read.
 
     Yields:
         At least one frame at a time, all of one size.

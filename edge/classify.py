@@ -230,7 +230,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths: list[Path] = arguments.paths
     if arguments.annotate is not None:
         _check_annotate(arguments.annotate, paths)
-    model = open_model(arguments.model, labels=arguments.labels)
+    model = open_model(None if arguments.model is None else Path(arguments.model), labels=arguments.labels)
     detector = None if arguments.whole else _make_detector(arguments.min_face)
     writer = make_writer(arguments.format, model.labels, sys.stdout)
     annotator = None if arguments.annotate is None else Annotator(arguments.annotate, model.labels)

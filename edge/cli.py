@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edge import __version__, cli_bench, cli_classify, cli_doctor, cli_erase, cli_fleet, cli_log, cli_model, cli_pause
-from edge.commandline import Parser, guarded, labels_argument, log_to_stderr
+from edge.commandline import Parser, add_config, add_model, guarded, log_to_stderr
 from edge.errors import LabelsError, UsageError
 from edge.leaving import leave
 
@@ -101,10 +101,8 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
         description="Watch a source and publish an event whenever a face appears, changes its expression or goes.",
         epilog=RUN_EXAMPLES,
     )
-    run.add_argument(
-        "--config", type=Path, metavar="FILE", help="configuration in TOML (/etc/mien/mien.toml, if there)"
-    )
-    run.add_argument("--source", metavar="SPEC", help="where frames come from, see below (picamera2)")
+    add_config(run)
+    run.add_argument("--source", metavar="SPEC", help="where frames come from, see below (default: picamera2)")
     run.add_argument("--log", metavar="PATH", help="append events to this file, one JSON object a line")
     run.add_argument("--mqtt", metavar="URL", help="publish events to this broker, such as mqtt://broker.local:1883")
     run.add_argument(
@@ -115,14 +113,11 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
     run.add_argument(
         "--annotate", type=Path, metavar="OUT", help="draw what is seen into a video (.mp4) or a folder of pictures"
     )
-    run.add_argument("--model", metavar="FILE", help="a .tflite file, or small (the full one that comes with Mien)")
-    run.add_argument(
-        "--labels", type=labels_argument, metavar="A,B,…", help="names of a foreign model's outputs, in their order"
-    )
+    add_model(run)
     run.add_argument(
         "--device",
         metavar="NAME",
-        help="this device's name in events and topics (the host's name plus four characters of this card's own)",
+        help="its name in events and topics (default: the host's name plus four characters of this card's own)",
     )
     run.set_defaults(call=_run)
 
@@ -155,7 +150,9 @@ def _add_demo(commands: argparse._SubParsersAction[Parser]) -> None:
         help="see all of it on the sample photos",
         description="Reads the sample photos and a video made from them, and shows the commands that do it.",
     )
-    demo.add_argument("--out", type=Path, default=Path("mien-demo"), metavar="DIR", help="where results go (mien-demo)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("mien-demo"), metavar="DIR", help="where results go (default: mien-demo)"
+    )
     demo.set_defaults(call=_demo)
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from edge.cli_classify import fraction
-from edge.commandline import INTERRUPTED, Parser, labels_argument
+from edge.commandline import INTERRUPTED, Parser, add_config, add_model
 from edge.errors import BadDataError
 
 HELP = "this pipeline beside the naive one, on the same frames"
@@ -49,23 +49,18 @@ exit codes: 0 done, 64 wrong usage, 65 bad data, 66 input not there, 69 no camer
 def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `bench` to the commands of `mien`; its function is left in `call`."""
     parser = commands.add_parser("bench", help=HELP, description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("--source", metavar="SPEC", help="any source that 'mien run' takes (a scene of its own)")
+    parser.add_argument("--source", metavar="SPEC", help="any source that 'mien run' takes (default: a built-in scene)")
     parser.add_argument(
-        "--frames", type=_count, default=FRAMES, metavar="N", help=f"at most so many; 0: all ({FRAMES})"
+        "--frames", type=_count, default=FRAMES, metavar="N", help=f"at most so many; 0: all (default: {FRAMES})"
     )
     parser.add_argument("--truth", type=Path, metavar="FILE", help="where faces are, in JSON, see below")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="configuration in TOML (/etc/mien/mien.toml, if there)"
-    )
-    parser.add_argument("--model", metavar="FILE", help="a .tflite file, or small (the full one that comes with Mien)")
-    parser.add_argument(
-        "--labels", type=labels_argument, metavar="A,B,...", help="names of a foreign model's outputs, in their order"
-    )
+    add_config(parser)
+    add_model(parser)
     parser.add_argument(
         "--min-face",
         type=fraction,
         metavar="SHARE",
-        help="the smallest face that this pipeline looks for, as a fraction of the frame's height (0.08)",
+        help="the smallest face that this pipeline looks for, as a fraction of the frame's height (default: 0.08)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.set_defaults(call=call)

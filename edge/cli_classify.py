@@ -7,7 +7,7 @@ import math
 import re
 from pathlib import Path
 
-from edge.commandline import Parser, labels_argument
+from edge.commandline import Parser, add_model
 
 HELP = "photos, folders and videos in bulk"
 DESCRIPTION = (
@@ -58,24 +58,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-face",
         type=fraction,
         metavar="SHARE",
-        help="the smallest face that is looked for, as a fraction of the picture's height (0.08)",
+        help="the smallest face that is looked for, as a fraction of the picture's height (default: 0.08)",
     )
-    parser.add_argument("--format", choices=FORMATS, default="table", help="how results are printed (table)")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="how results are printed (default: table)")
     parser.add_argument(
         "--annotate",
         type=Path,
         metavar="DIR",
         help="write annotated pictures, and videos as .mp4, into this folder; only annotated ones are ever replaced",
     )
-    parser.add_argument(
-        "--model",
-        type=Path,
-        metavar="FILE",
-        help="a .tflite file, or small (the full one that comes with Mien)",
-    )
-    parser.add_argument(
-        "--labels", type=labels_argument, metavar="A,B,...", help="names of a foreign model's outputs, in their order"
-    )
+    add_model(parser)
 
 
 def call(arguments: argparse.Namespace) -> int:

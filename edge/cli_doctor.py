@@ -9,10 +9,9 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.commandline import Parser
+from edge.commandline import Parser, add_config
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,9 +62,7 @@ MOST_COLUMNS = 120
 def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `doctor` to the commands of `mien`; its function is left in `call`."""
     parser = commands.add_parser("doctor", help=HELP, description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="configuration in TOML (/etc/mien/mien.toml, if there)"
-    )
+    add_config(parser)
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="make this check alone; may be given several times"
     )

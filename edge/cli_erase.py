@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.cli_pause import add_state, control_folders
-from edge.commandline import Parser, agreed, printable
+from edge.commandline import Parser, add_config, agreed, printable
 from edge.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -46,11 +46,9 @@ configuration
 def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `erase` to the commands of `mien`; its function is left in `call`."""
     parser = commands.add_parser("erase", help=HELP, description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="configuration in TOML (/etc/mien/mien.toml, if there)"
-    )
-    parser.add_argument("--log", metavar="PATH", help="the log (log.path in the configuration)")
-    parser.add_argument("--device", metavar="NAME", help="the device's name (device.name in the configuration)")
+    add_config(parser)
+    parser.add_argument("--log", metavar="PATH", help="the log (default: the configuration's)")
+    parser.add_argument("--device", metavar="NAME", help="the device's name (default: the configuration's)")
     parser.add_argument("--local-only", action="store_true", help="leave alone what the broker retains")
     parser.add_argument(
         "--annotated",

@@ -53,21 +53,24 @@ FLAGS = ("wifi-hidden", "wifi-open")
 
 SETTINGS = {
     "hostname": ("NAME", "the Pi's name in the network; each card needs its own"),
-    "device": ("NAME", "Mien's name in events and topics (the host's name plus four characters of the board's own)"),
-    "user": ("NAME", "who may log in and become root (nobody)"),
+    "device": (
+        "NAME",
+        "its name in events and topics (default: the host's plus four characters of the board's own)",
+    ),
+    "user": ("NAME", "who may log in and become root (default: nobody)"),
     "ssh-key": ("FILE", "that user's public key, such as ~/.ssh/id_ed25519.pub"),
     "user-password-file": ("FILE", "a file with that user's password, or its hash; it is hashed on the card"),
-    "wifi": ("NAME", "the Wi-Fi network's name (by cable)"),
-    "wifi-password-file": ("FILE", "a file with its password (asked for)"),
+    "wifi": ("NAME", "the Wi-Fi network's name (default: wired only)"),
+    "wifi-password-file": ("FILE", "a file with its password (default: you are asked for it)"),
     "wifi-hidden": ("", "it does not tell its name"),
     "wifi-open": ("", "it has no password"),
     "country": ("CC", "whose rules the radio keeps, such as GB or DE"),
-    "timezone": ("ZONE", "such as Europe/Berlin (the image's)"),
-    "mqtt": ("URL", "the broker, such as mqtt://broker.local or mqtts://… (none)"),
+    "timezone": ("ZONE", "such as Europe/Berlin (default: the image's)"),
+    "mqtt": ("URL", "the broker, such as mqtt://broker.local or mqtts://… (default: none)"),
     "mqtt-username": ("NAME", "who Mien is to the broker"),
     "mqtt-password-file": ("FILE", "a file with the broker's password"),
-    "ca-file": ("FILE", "the broker's authority in PEM format (the system's)"),
-    "source": ("SPEC", "the camera: picamera2, v4l2:/dev/video0, rtsp://user@… (picamera2)"),
+    "ca-file": ("FILE", "the broker's authority in PEM format (default: the system's)"),
+    "source": ("SPEC", "the camera: picamera2, v4l2:/dev/video0, rtsp://user@… (default: picamera2)"),
     "source-password-file": ("FILE", "a file with a network camera's password"),
     "config": ("FILE", "a whole mien.toml to begin with"),
 }
@@ -91,7 +94,9 @@ def make_parser() -> Parser:
     what = parser.add_argument_group("what is installed")
     what.add_argument("--mien", type=Path, metavar="PATH", help="dist/mien_VERSION_arm64.deb or dist/wheelhouse")
     what.add_argument("--packages", type=Path, metavar="DIR", help="Debian's packages, to need no network")
-    what.add_argument("--release", choices=["bookworm", "trixie"], help="which Raspberry Pi OS it is (looked at)")
+    what.add_argument(
+        "--release", choices=["bookworm", "trixie"], help="which Raspberry Pi OS it is (default: detected)"
+    )
     what.add_argument("--sha256", type=_digest, metavar="HEX", help="what the image's SHA-256 must be")
     card = parser.add_argument_group("settings of a card")
     for name, (metavar, text) in SETTINGS.items():

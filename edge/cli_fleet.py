@@ -6,11 +6,10 @@ import argparse
 import os
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from edge.commandline import Parser, agreed, printable
+from edge.commandline import Parser, add_config, agreed, printable
 from edge.errors import InputNotFoundError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -65,17 +64,19 @@ def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `fleet` to the commands of `mien`; its function is left in `call`."""
     parser = commands.add_parser("fleet", help=HELP, description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--mqtt", metavar="URL", help="the broker, such as mqtt://broker.local:1883 or mqtts://…")
-    parser.add_argument("--base", metavar="TOPIC", help="what the devices' topics begin with (mien)")
+    parser.add_argument("--base", metavar="TOPIC", help="what the devices' topics begin with (default: mien)")
     parser.add_argument("--username", metavar="NAME", help="who we are to the broker")
     parser.add_argument("--password-file", metavar="FILE", help="a file that holds the password and nothing else")
-    parser.add_argument("--ca-file", metavar="FILE", help="the broker's authority in PEM format (the system's)")
+    parser.add_argument("--ca-file", metavar="FILE", help="the broker's authority in PEM (default: the system's)")
     parser.add_argument("--cert-file", metavar="FILE", help="our own certificate in PEM format")
     parser.add_argument("--key-file", metavar="FILE", help="its key in PEM format")
+    add_config(parser)
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="configuration in TOML (/etc/mien/mien.toml, if there)"
-    )
-    parser.add_argument(
-        "--wait", type=_seconds, default=WAIT, metavar="SECONDS", help=f"how long the broker may take ({WAIT:g})"
+        "--wait",
+        type=_seconds,
+        default=WAIT,
+        metavar="SECONDS",
+        help=f"for the broker's answer (default: {WAIT:g})",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--once", action="store_true", help="print a table and end")

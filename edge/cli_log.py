@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from edge.commandline import INTERRUPTED, STDOUT, Parser, shown
+from edge.commandline import INTERRUPTED, STDOUT, Parser, add_config, shown
 from edge.errors import BadDataError, InputNotFoundError, UsageError
 from edge.log_formats import FORMATS, Writer, make_writer
 from edge.log_reader import TYPES, Line, LogReader, Selection, read_last
@@ -37,7 +37,7 @@ WHEN:
   '2026-11-21 14:30'                 local time
   2026-11-21T14:30:00Z               RFC 3339
   --since includes that moment, --until does not. The log's own times are compared; where the clock was not yet set,
-  the table shows a ? behind them.
+  the table shows a ? after them.
 
 formats:
   table   for reading, in local time; the scores are in the other two
@@ -71,10 +71,8 @@ _DATE = re.compile(
 def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `log` to the commands of `mien`; its function is left in `call`."""
     parser = commands.add_parser("log", help=HELP, description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("path", nargs="?", type=Path, metavar="PATH", help="the log (log.path of the configuration)")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="configuration in TOML (/etc/mien/mien.toml, if there)"
-    )
+    parser.add_argument("path", nargs="?", type=Path, metavar="PATH", help="the log (default: the configuration's)")
+    add_config(parser)
     parser.add_argument("--follow", "-f", action="store_true", help="go on with what is written from now on")
     parser.add_argument("--since", type=when, metavar="WHEN", help="events from then on")
     parser.add_argument("--until", type=when, metavar="WHEN", help="events before then")
@@ -84,7 +82,7 @@ def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument("--track", type=int, action="append", default=[], metavar="N", help=f"only this face{several}")
     parser.add_argument("--device", action="append", default=[], metavar="NAME", help=f"only this one{several}")
     parser.add_argument("--last", "-n", type=_count, metavar="N", help="only the last N of what is selected")
-    parser.add_argument("--format", choices=FORMATS, default="table", help="see below (table)")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="see below (default: table)")
     parser.set_defaults(call=call)
 
 

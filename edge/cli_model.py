@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.cli_pause import add_state
-from edge.commandline import Parser, printable, shown
+from edge.commandline import Parser, add_config, printable, shown
 from edge.errors import InputNotFoundError, MienError, OutputError
 from edge.progress import CLEAR
 
@@ -93,7 +93,7 @@ def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
     install.add_argument("--plain-http", action="store_true", help="take one from an http:// address")
     install.add_argument("--ca", type=Path, metavar="PEM", help="trust this authority's certificate, not the system's")
     install.add_argument(
-        "--timeout", type=_timeout, default=600.0, metavar="SECONDS", help="for the whole download (600)"
+        "--timeout", type=_timeout, default=600.0, metavar="SECONDS", help="for the whole download (default: 600)"
     )
     install.add_argument("--no-use", action="store_true", help="only keep it; 'mien model use' uses it")
     listing = parts.add_parser("list", help="which models there are", description="Show the models and which is used.")
@@ -115,9 +115,7 @@ def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
             parser.add_argument(
                 "--no-wait", action="store_true", help="do not wait until the daemon has come up with it"
             )
-        parser.add_argument(
-            "--config", type=Path, metavar="FILE", help="configuration in TOML (/etc/mien/mien.toml, if there)"
-        )
+        add_config(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object; what is said goes to stderr")
         add_state(parser)
         parser.set_defaults(call=call)

@@ -13,6 +13,7 @@ import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn, TypeGuard
 
 from edge.credentials import hide_password
@@ -100,6 +101,23 @@ def log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(Formatter("mien: %(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add `--config`."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="configuration in TOML (default: /etc/mien/mien.toml, if there)"
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add `--model` and `--labels`."""
+    parser.add_argument(
+        "--model", metavar="FILE", help="a .tflite file, or small (default: the full-size one that comes with Mien)"
+    )
+    parser.add_argument(
+        "--labels", type=labels_argument, metavar="A,B,…", help="names of a foreign model's outputs, in their order"
+    )
 
 
 def labels_argument(text: str) -> tuple[str, ...]:

@@ -283,7 +283,7 @@ def _telling(job: Job, every: float) -> Iterator[None]:
 def _frames(job: Job) -> Iterator[Frame | None]:
     """The camera's frames, also those after it was lost and found again, or paused; None: it has begun to rest.
 
-    What a file source cannot read is noted, and what lies behind it still comes.
+    What a file source cannot read is noted, and what comes after it is still read.
     """
     sought = False
     while not job.supervisor.stopped():

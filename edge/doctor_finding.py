@@ -82,7 +82,7 @@ def not_here(found: str, advice: str = "") -> Finding:
 
 
 def told(error: Exception, advice: str) -> Finding:
-    """A fault in the words of one of Mien's errors, which say what to do behind these words or behind a semicolon.
+    """A fault in the words of one of Mien's errors, which say what to do after these words or after a semicolon.
 
     Args:
         error: the error.

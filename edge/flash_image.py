@@ -116,7 +116,7 @@ def with_head(path: Path, head: Path, end: int) -> Iterator[bytes]:
     Args:
         path: the image.
         head: the file with its beginning.
-        end: where the last partition ends; what is behind it, as in the copy of a larger card, is left out.
+        end: where the last partition ends; what comes after it, as in the copy of a larger card, is left out.
     """
     with head.open("rb") as file:
         while block := file.read(BLOCK):

@@ -50,7 +50,7 @@ def check_flatbuffer(data: bytes) -> int:
     """Follow every offset of a model.
 
     Args:
-        data: the flatbuffer; bytes behind it (an appended ZIP) do no harm.
+        data: the flatbuffer; bytes after it (an appended ZIP) do no harm.
 
     Returns:
         How many bytes of `data` the model needs.

@@ -131,7 +131,7 @@ class LogReader:
         """The selected lines that there are; called again, those that have come since.
 
         Args:
-            final: whether what stands behind the last line break is a line, too: nobody will finish it.
+            final: whether what stands after the last line break is a line, too: nobody will finish it.
 
         Raises:
             InputNotFoundError: a file cannot be read.
@@ -165,7 +165,7 @@ class LogReader:
         return False
 
     def _line_from(self, offset: int) -> int:
-        """Where the first line begins that begins at `offset` or behind it."""
+        """Where the first line begins that begins at `offset` or after it."""
         position = offset - 1
         while block := os.pread(self._file, _BLOCK, position):
             if (found := block.find(b"\n")) >= 0:
@@ -258,7 +258,7 @@ class LogReader:
             yield from self._pass(rest, len(rest))
 
     def _pass(self, raw: bytes, length: int) -> Iterator[Line]:
-        """One line, if it is wanted; the position moves behind it first, so that it never comes twice."""
+        """One line, if it is wanted; the position moves past it first, so that it never comes twice."""
         start = self._offset
         self._offset += length
         self._last = (start, raw) if not self._overlong else (0, b"")
@@ -296,7 +296,7 @@ class LogReader:
 
 
 def read_last(path: Path, selection: Selection, count: int, *, final: bool = False) -> tuple[LogReader, list[Line]]:
-    """The last `count` lines that are selected, and the reader, which stands behind them.
+    """The last `count` lines that are selected, and the reader, which stands after them.
 
     Args:
         path: the log.

@@ -83,7 +83,7 @@ def check_url(url: str, *, plain: bool) -> None:
 
 
 def beside(url: str, suffix: str) -> str:
-    """The address of the file of the same name and a suffix more, whatever stands behind a question mark."""
+    """The address of the file of the same name and a suffix more, whatever stands after a question mark."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=parts.path + suffix))
 

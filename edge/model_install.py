@@ -177,7 +177,7 @@ def _judge(first: bytes, kind: str, shown: str) -> None:
     if kind == "text/html" or first.lstrip()[:1] == b"<":
         raise BadDataError(
             f"{shown}: a page came, where a .tflite model was expected; take the address of the file itself (on GitHub "
-            "that behind 'Raw' or 'Download')"
+            "that of the 'Raw' or 'Download' link)"
         )
     raise BadDataError(f"{shown}: what came is no .tflite model; check the address")
 

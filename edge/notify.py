@@ -140,7 +140,7 @@ class Pulse:
 def notifying(
     notifier: Notifier, pulse: Pulse, supervisor: Supervisor, *, patience: Callable[[], float]
 ) -> Iterator[None]:
-    """Keep systemd informed: ready once the first frame went through vision, alive while frames do, stopping behind.
+    """Keep systemd informed: ready once the first frame went through vision, alive while frames do, then stopping.
 
     Args:
         notifier: the way there; without an address nothing is done.

@@ -160,7 +160,7 @@ class Outbox:
             self.dropped += 1
 
     def after(self, number: int, most: int) -> list[Waiting]:
-        """The oldest events behind a place in the queue, 0 being its beginning.
+        """The oldest events after a place in the queue, 0 being its beginning.
 
         Raises:
             OutputError: the disk cannot be read.

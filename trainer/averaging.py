@@ -22,7 +22,7 @@ FACES = 1024
 class AveragedWeights(keras.callbacks.SwapEMAWeights):
     """Swaps the optimizer's averaged weights and statistics that fit them in for validation and for what comes after.
 
-    Stands behind callbacks that want the weights that train on, and before those that want the averaged ones.
+    Stands after callbacks that want the weights that train on, and before those that want the averaged ones.
     """
 
     def __init__(self, network: keras.Model, images: NDArray[np.uint8], *, seed: int) -> None:

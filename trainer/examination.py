@@ -91,7 +91,7 @@ class Examination:
         risk: `float64[n]`, see `trainer.calibration.risk_by_coverage`.
         precision: what the thresholds were asked for.
         naming: what thresholds fitted on the validation split leave of this one.
-        samples: faces behind each level of the curves.
+        samples: faces for each level of the curves.
         corruptions, sizes, jitters: see `trainer.robustness`.
         parts: see `trainer.sensitivity`.
         mistakes: the most confident wrong answers, worst first.

@@ -99,8 +99,8 @@ def lose_cache(
 ) -> Result:
     """As if the power went at random moments of a boot and a minute's work, and with it the card's own cache.
 
-    All writes are recorded. For each moment, three in four of them behind the first event, a card is made that holds
-    what was flushed by then, and of what was written behind the last flush some writes whole, some in part and some not
+    All writes are recorded. For each moment, three in four of them after the first event, a card is made that holds
+    what was flushed by then, and of what was written after the last flush some writes whole, some in part and some not
     at all.
     """
     chance = random.Random(seed)  # noqa: S311  # not for secrets

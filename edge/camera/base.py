@@ -67,7 +67,7 @@ class Camera(ABC):
         Raises:
             CameraSoughtError: no picture came in time, but the camera is still sought: call again.
             CameraError: no picture came in time, or the camera is gone.
-            BadDataError: a file is damaged; the next call goes on behind the damage where there is something.
+            BadDataError: a file is damaged; the next call goes on after the damage where there is something.
         """
 
     def rest(self) -> bool:

@@ -53,7 +53,7 @@ def parse_scene(options: str, scene: Scene = DEFAULT) -> Scene:
     """Read `script=enter,seconds=10,…`.
 
     Args:
-        options: what stands behind `synthetic:`; may be empty.
+        options: what stands after `synthetic:`; may be empty.
         scene: where the values come from that neither the options nor their script name.
 
     Raises:

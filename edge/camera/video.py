@@ -23,7 +23,7 @@ EXACT = frozenset({".mp4", ".m4v", ".mov", ".avi"})
 """Containers that count their frames. Others tell a duration, which the sound may outlast the pictures by."""
 
 BROKEN_FRAMES = 250
-"""So many frames in a row that cannot be decoded are read over to find what lies behind them; more are the end."""
+"""So many frames in a row that cannot be decoded are read over to find what comes after them; more are the end."""
 
 SLACK_FRAMES, SLACK_SHARE, SLACK_SECONDS = 2, 0.02, 1.0
 
@@ -104,7 +104,7 @@ class VideoCamera(Camera):
         return frame
 
     def _find_next(self) -> NDArray[np.uint8] | None:
-        """The next picture behind frames that are broken; None at the end."""
+        """The next picture after frames that are broken; None at the end."""
         for failed in range(BROKEN_FRAMES + 1):
             image = self._decode()
             if image is not None:

@@ -247,7 +247,7 @@ class MqttSink:
         timeout = self._patience if timeout is None else timeout
         deadline = monotonic() + timeout
         settled = threading.Event()
-        # In line behind every event that was published, so that "nothing waits" is no longer a guess after it.
+        # In line after every event that was published, so that "nothing waits" is no longer a guess after it.
         self._inbox.put(settled.set)
         self._closing = True
         self._wait(lambda: settled.is_set() and self._is_done(), timeout)

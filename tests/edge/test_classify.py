@@ -218,7 +218,7 @@ def test_the_smallest_face_that_is_looked_for_can_be_set(mien):
 
 def test_help_tells_the_smallest_face_that_run_looks_for_too(mien):
     _, said, _ = mien("--help")
-    assert f"picture's height ({DetectorConfig().min_face:g})" in " ".join(said.split())
+    assert f"picture's height (default: {DetectorConfig().min_face:g})" in " ".join(said.split())
 
 
 def test_a_name_that_the_system_cannot_take_is_a_missing_input(tmp_path, mien):
