@@ -127,6 +127,15 @@ def test_a_face_with_room_around_it_is_cut_out_and_its_histogram_levelled():
     assert np.corrcoef(faces[0].ravel(), cv2.equalizeHist(roomy).ravel())[0, 1] < 0.7
 
 
+def test_a_face_that_fills_its_picture_as_those_of_fer2013_do_is_found_too():
+    picture = np.asarray(cv2.imread(str(SAMPLE), cv2.IMREAD_GRAYSCALE))
+    box = max(Detector().detect(picture), key=lambda box: box.area)
+    close = crop_face(picture, box, 48, margin=0.95)
+    faces, missed = haar_faces(close[np.newaxis])
+    assert missed == 0
+    assert np.corrcoef(faces[0].ravel(), cv2.equalizeHist(close).ravel())[0, 1] > 0.8
+
+
 def test_a_picture_without_a_face_is_kept_whole_and_counted(faces):
     images, _ = faces(3, 48, 0)
     seen = []
