@@ -38,43 +38,15 @@ MobileNetV1, {size} px, {epochs} epochs over all layers, batch norm re-estimated
 on which 1.5 points are the 95 % interval of one figure. Each row adds one piece to the row above it. The seeds are \
 listed so that a gain can be held against their spread."""
 
-SLOW = """\
-{epochs} epochs are too few for what is slow: averaged weights lag 500 steps behind, and mixed, blurred and noisy
-faces take longer to learn from. Blur and noise are kept for robustness to them, whatever they cost on clean faces."""
-
 UNBOUND = """\
 It was measured before a record held the digests of its data, weights and teachers: given again, the command begins anew
 in another `--record`."""
-
-UNSHOWN = """\
-So nothing here shows that label smoothing, averaging or mixup give anything: they are kept on the word of the papers
-that bring them (`--changes` leaves them out of the whole, one by one)."""
 
 CHANGED = """\
 All that the ladder adds, for {epochs} epochs, and the same with one thing changed; means of {seeds}, so that a point
 either way may be chance."""
 
-LEFT_OUT = """\
-Without mixup so short a training reads two points more, from one seed. A second teaching of twenty epochs read no more
-without it (`mien-v1-48-closer-unmixed`, below); what it costs or gives in thirty epochs from ImageNet's weights is not
-known. Label smoothing beside teachers gives nothing that could be told from chance. Averaged weights, which lag two
-epochs behind, cost a point where there are only ten. What has no row here is kept on the word of the papers that bring
-it."""
-
 TRAININGS = "By their presets (`mien-train fit --help`); minutes on two cores that did other things too."
-
-WHOLE = """\
-`faces-v1-48` and `teacher-v1-48` differ in their first weights alone, VGGFace2's and ImageNet's. The first two
-teachers are no larger than their student; what sees more pixels (`teacher-v1-96`, `teacher-v2-96`) or is larger
-(`teacher-vgg-48-wide`) waits for a GPU. The VGG, from nothing, is as good as they are from ImageNet's weights, and
-taught nobody in this table. A small model at a quarter of the width came nowhere near the full one, cut out of it or
-not; at half the width and without the last two blocks, which hold half of the weights and an eighth of the sums, it
-did. MobileNetV2 at 0.35 was not tried: there were no ImageNet weights of it. Where all Training rows were trained on,
-copies of PublicTest's images were among them and flatter that row; its teachers are the others', who saw none.
-`mien-v1-48-closer` went on from seed 2, exported, and was taught by it: in int8 that made 70.35% on PublicTest into
-70.72%, and it ships. `mien-v1-48-closer-unmixed` began at the same file, under another name, and
-went without mixup and label smoothing: the same figure but for chance, found in its second epoch, while on the
-training faces it went on learning."""
 
 
 def rungs(start: Settings, votes: str, teachers: tuple[str, ...]) -> list[tuple[str, Settings]]:
@@ -169,7 +141,8 @@ def _essence(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 Record = dict[str, dict[str, Any]]
-"""What was measured: `ladder` and `changes` with `asked`, `command` and `rows`, and `trainings` by their folders."""
+"""What was measured: `ladder` and `changes` with `asked`, `command` and `rows`, and `trainings` by their folders; each
+with a `remark` where there is one."""
 
 
 def read_record(path: Path) -> Record:
@@ -218,7 +191,7 @@ def as_markdown(record: Record) -> str:
             each = ", ".join(f"{score:.2%}" for score in scores)
             lines.append(f"| {'+ ' if before is not None else ''}{name} | {mean:.2%} | {gain} | {each} |")
             before = mean
-        lines += ["", SLOW.format(**asked), *([] if "changes" in record else [UNSHOWN]), ""]
+        lines += ["", *_remark(ladder)]
         lines += [] if "files" in asked else [UNBOUND, ""]
     if (changed := record.get("changes")) and changed["rows"]:
         seeds = _count(len(changed["asked"]["seeds"]), "seed")
@@ -228,13 +201,18 @@ def as_markdown(record: Record) -> str:
         whole = next(iter(means.values()))
         for number, (name, mean) in enumerate(means.items()):
             lines.append(f"| {name} | {mean:.2%} | {f'{100 * (mean - whole):+.2f}' if number else ''} |")
-        lines += ["", LEFT_OUT, ""]
+        lines += ["", *_remark(changed)]
     if trainings := record.get("trainings"):
         lines += ["## Whole trainings", "", TRAININGS, ""]
         lines += ["| training | parameters | epochs | minutes | PublicTest |", "| --- | ---: | ---: | ---: | ---: |"]
         lines += [f"| {' | '.join(cells)} |" for cells in trainings["rows"].values()]
-        lines += ["", WHOLE, ""]
+        lines += ["", *_remark(trainings)]
     return "\n".join(lines)
+
+
+def _remark(section: dict[str, Any]) -> list[str]:
+    """What somebody has concluded from a section's rows and written beside them; new rows may say otherwise."""
+    return [section["remark"], ""] if "remark" in section else []
 
 
 def _count(number: int, what: str) -> str:

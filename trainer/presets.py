@@ -81,15 +81,9 @@ PRESETS = {
         seeds={"mien-v1-48": 2},
     ),
     "teacher-vgg-48-taught": Preset(
-        "teacher-vgg-48 taught by what ships",
+        "teacher-vgg-48 taught by what ships, and no better teacher than that",
         _VGG,
         teachers=("mien-v1-48-closer",),
-        votes=True,
-    ),
-    "mien-v1-48-second": Preset(
-        "mien-v1-48-closer taught once more, by itself and by the VGG that it taught",
-        {"mixup": 0.2, **_CLOSER},
-        teachers=("mien-v1-48-closer", "teacher-vgg-48-taught"),
         votes=True,
     ),
     "mien-v1-48-small": Preset(

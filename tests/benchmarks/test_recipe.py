@@ -92,6 +92,13 @@ def test_the_page_holds_gains_and_whole_trainings(folder):
     assert "One thing changed" not in page
 
 
+def test_conclusions_stand_beside_the_rows_that_they_are_drawn_from_and_nowhere_else():
+    record = {"ladder": section({"bare": [0.4]}) | {"remark": "Chance."}, "changes": section({"nothing": [0.7]})}
+    page = as_markdown(record)
+    assert page.index("| bare |") < page.index("Chance.") < page.index("| nothing |")
+    assert "Chance." not in as_markdown({"changes": record["changes"]})
+
+
 def test_the_page_holds_what_each_change_of_the_whole_costs():
     page = as_markdown({"changes": section({"nothing": [0.7], "no mixup": [0.69]}, epochs=10, seeds=[1])})
     assert "for 10 epochs, and the same with one thing changed; means of one seed" in page
