@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from edge.control import locked, read_small, sync_folder, table, write_small
 from edge.errors import InputNotFoundError, UsageError
+from edge.modelcard import NAME_PATTERN
 
 SHIPPED = "shipped"
 """Stands for the model that comes with Mien, whichever that is."""
@@ -33,7 +34,7 @@ FOLDER, CHOICE = "models", "choice.json"
 SHORT = 8
 """Digits of a SHA-256 that are shown, as in events."""
 
-_ENTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[0-9a-f]{64}")
+_ENTRY = re.compile(rf"{NAME_PATTERN}@[0-9a-f]{{64}}")
 _INCOMING = ".incoming-"
 _LONGEST_WHY = 500
 

@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 import edge
 from edge.control import table
 from edge.errors import BadDataError, MienError, UnavailableError
+from edge.modelcard import NAME_PATTERN
 
 if TYPE_CHECKING:
     from edge.model import Model
@@ -61,8 +62,6 @@ QUIET = {"MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 START = "import sys; sys.path.append(sys.argv[1]); from edge.model_trial import main; main()"
 """`-P` keeps the current folder out of the path, as with the command itself; ours is there for who runs a clone."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +143,7 @@ def _read(values: dict[str, Any]) -> Trial | None:
         trial = Trial(**values | {"labels": tuple(map(str, values["labels"]))})
         figures = (trial.confidence, trial.milliseconds, trial.shipped)
         texts = (
-            _NAME.fullmatch(trial.name),
+            re.fullmatch(NAME_PATTERN, trial.name),
             re.fullmatch("[0-9a-f]{64}", trial.sha256),
             trial.expression in trial.labels,
         )

@@ -50,7 +50,10 @@ def matching(pattern: str, expected: str) -> Rule:
     return Rule(expected, accept)
 
 
-NAME = matching(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", "1 to 64 letters, digits and . _ + -")
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"
+"""Of a model's name, which also names its file where models are installed."""
+
+NAME = matching(NAME_PATTERN, "1 to 64 letters, digits and . _ + -")
 SHA256 = matching(r"[0-9a-f]{64}", "64 hexadecimal digits")
 
 

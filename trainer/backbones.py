@@ -77,8 +77,8 @@ def build_network(
         blocks: of MobileNetV1, how many are kept; V2 is always whole.
 
     Returns:
-        A model from `float32[n, size, size, 1]` in -1..1 to logits `float32[n, labels]`, with the backbone's layers
-        marked by the name `backbone` of the nested model.
+        A model from `float32[n, size, size, 1]` in -1..1 to logits `float32[n, labels]`; all layers but `pool`,
+        `dropout` and `logits` are the backbone's.
 
     Raises:
         UsageError: there are no ImageNet weights of that width.

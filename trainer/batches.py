@@ -125,6 +125,7 @@ class FaceTable(keras.layers.Layer):
     def call(self, numbers: Any) -> Any:
         """Look the faces up and scale them."""
         faces = ops.cast(ops.take(self._faces, numbers, axis=0), "float32")
+        # As edge.crop.scale_pixels, within the compiled step.
         return ops.expand_dims(faces / 127.5 - 1.0, axis=-1)
 
     def save_own_variables(self, store: Any) -> None:

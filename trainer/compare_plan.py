@@ -14,7 +14,7 @@ from typing import Any
 
 from edge.errors import BadDataError, UsageError
 from trainer.backbones import SCRATCH
-from trainer.baselines import Preset, obtain_weights
+from trainer.baselines import PaperNetwork, obtain_weights
 from trainer.datasets import SPLITS, Dataset, copied_in, drop_labels, resplit
 from trainer.identity import data_identity, file_identity
 from trainer.output_file import write_whole
@@ -42,7 +42,7 @@ class Job:
         asked: all that its outcome depends on.
     """
 
-    preset: Preset
+    preset: PaperNetwork
     split: str
     folder: Path
     weights: str
@@ -92,13 +92,13 @@ class Job:
                 )
 
 
-def fits(preset: Preset, dataset: Dataset, dropped: Sequence[str] = ()) -> bool:
+def fits(preset: PaperNetwork, dataset: Dataset, dropped: Sequence[str] = ()) -> bool:
     """Whether the data set has, or had before `dropped`, the labels that a preset leaves out, and two besides."""
     return set(preset.drop) <= {*dataset.labels, *dropped} and len({*dataset.labels} - {*preset.drop}) >= 2
 
 
 def plan(
-    presets: Sequence[Preset],
+    presets: Sequence[PaperNetwork],
     dataset: Dataset,
     out: Path,
     *,
@@ -205,7 +205,7 @@ def _read_result(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_other_labels(preset: Preset, dataset: Dataset, dropped: Sequence[str]) -> None:
+def _refuse_other_labels(preset: PaperNetwork, dataset: Dataset, dropped: Sequence[str]) -> None:
     for label in preset.drop:
         if label not in (*dataset.labels, *dropped):
             raise UsageError(

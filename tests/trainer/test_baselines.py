@@ -21,7 +21,7 @@ pytestmark = pytest.mark.trainer
 SAMPLE = Path(__file__).parents[2] / "edge" / "samples" / "astronaut.png"
 
 
-def preset(name: str) -> baselines.Preset:
+def preset(name: str) -> baselines.PaperNetwork:
     return find_presets([name])[0]
 
 

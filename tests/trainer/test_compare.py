@@ -23,7 +23,7 @@ from rich.console import Console
 from edge.errors import BadDataError, OutputError, UsageError
 from edge.labels import FER2013_LABELS
 from trainer import baselines, compare, compare_report, keras_file, run_folder
-from trainer.baselines import Preset, Reported, find_presets
+from trainer.baselines import PaperNetwork, Reported, find_presets
 from trainer.cli import main
 from trainer.compare_plan import Job, begin, divide, plan
 from trainer.datasets import Dataset
@@ -42,13 +42,13 @@ def dropping(labels: int, size: int, weights: str) -> keras.Model:
     return keras.Model(face, keras.layers.Dense(labels)(x))
 
 
-SMALL = Preset("small", "one dense layer", dense, Reported("50 % test", 0.5), "All of it.", epochs=3, batch=16)
+SMALL = PaperNetwork("small", "one dense layer", dense, Reported("50 % test", 0.5), "All of it.", epochs=3, batch=16)
 DROPPING = replace(SMALL, build=dropping)
 RANDOM = replace(SMALL, name="random", test_share=0.2, drop=("disgust", "fear"), learning_rate=1e-4)
 
 
 def planned(
-    dataset: Dataset, out: Path, presets: list[Preset] | None = None, split: str = "both", **options: Any
+    dataset: Dataset, out: Path, presets: list[PaperNetwork] | None = None, split: str = "both", **options: Any
 ) -> list[Job]:
     weights = {"mobilenet": "imagenet", "vgg16": "imagenet"}
     options = {"seed": 1, "epochs": None, "weights": weights} | options
