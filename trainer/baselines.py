@@ -235,10 +235,10 @@ PRESETS = (
         network="custom CNN on Haar crops with levelled histograms",
         build=_plain_cnn((32, 64, 128, 256), 256, dropout=0.3, standardise=True, batch_norm=True),
         reported=Reported("90 % train, 66 % validation", 0.66, train=0.90),
-        unsaid="The network's layers and dropout, the optimizer, how long; whether the 66 % were the best epoch's or the "
-        "last's. Its validation images are the 20 % that were not trained on: the test split here. Chosen: four "
-        "convolutions of 32 to 256 with batch norm, 15 % dropped after poolings and 30 % after the dense layer (with 25 "
-        "and 50 % it could not learn its training images), 30 epochs of Adam at 0.001; FER2013 is grey, so of its "
+        unsaid="The network's layers and dropout, the optimizer, how long; whether the 66 % were the best epoch's or "
+        "the last's. Its validation images are the 20 % that were not trained on: the test split here. Chosen: four "
+        "convolutions of 32 to 256 with batch norm, 15 % dropped after poolings and 30 % after the dense layer (with "
+        "25 and 50 % it could not learn its training images), 30 epochs of Adam at 0.001; FER2013 is grey, so of its "
         "normalisation of colour that of intensity stays.",
         epochs=30,
         test_share=0.2,
