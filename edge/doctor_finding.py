@@ -100,9 +100,9 @@ def together(findings: list[Finding]) -> Finding:
     return Finding(findings[0].status, "; ".join(finding.found for finding in findings), "; ".join(advice))
 
 
-def first_line(path: Path, longest: int = 4096) -> str:
+def first_line(path: Path) -> str:
     """The first line of a file of the system's, without its break; empty where it cannot be read."""
-    return content(path, longest).partition("\n")[0].strip("\0 ")
+    return content(path).partition("\n")[0].strip("\0 ")
 
 
 def content(path: Path, longest: int = 65536) -> str:

@@ -48,12 +48,11 @@ class Picture:
     color: NDArray[np.uint8]
 
 
-def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(path: Path) -> Picture:
     """Read a JPEG, PNG, WebP, BMP or TIFF; EXIF rotation is applied, transparency dropped, 16 bits brought to 8.
 
     Args:
         path: the file.
-        max_pixels: width times height above which the file is refused before it is decoded.
 
     Raises:
         InputNotFoundError: the file is not there or cannot be read.
@@ -63,9 +62,9 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     header = read_header(data)
     if header is None:
         raise BadDataError(f"{path}: not a picture that Mien reads ({KINDS}), or cut short in its first bytes")
-    if header.width * header.height > max_pixels:
+    if header.width * header.height > MAX_PIXELS:
         raise BadDataError(
-            f"{path}: {header.width:,} x {header.height:,} pixels are more than the {max_pixels:,} that Mien takes "
+            f"{path}: {header.width:,} x {header.height:,} pixels are more than the {MAX_PIXELS:,} that Mien takes "
             "into memory; make the picture smaller first"
         )
     if not header.whole:

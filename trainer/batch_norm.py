@@ -18,17 +18,16 @@ from numpy.typing import NDArray
 from edge.crop import scale_pixels
 
 
-def reestimate(network: keras.Model, images: NDArray[np.uint8], *, batch: int = 128, seed: int = 0) -> None:
+def reestimate(network: keras.Model, images: NDArray[np.uint8], *, batch: int = 128) -> None:
     """Set each batch norm's mean and variance to their averages over batches of `images`, in place.
 
     Args:
         network: takes scaled grey faces `float32[n, size, size, 1]`. Without batch norm it stays as it is.
         images: `uint8[n, size, size]`, training faces.
         batch: faces in a batch; a last, smaller one is left out unless it is the only one.
-        seed: mixes the faces, which may come in an order that batches must not have.
     """
     norms = _norms(network)
-    order = np.random.default_rng(seed).permutation(len(images))
+    order = np.random.default_rng(0).permutation(len(images))  # a folder's faces come one label after the other
     count = max(1, len(images) // batch)
     sums: list[list[Any]] = [[0.0, 0.0] for _ in norms]
     before = [(norm.momentum, norm.trainable) for norm in norms]

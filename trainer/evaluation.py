@@ -153,9 +153,9 @@ def _keras_logits(network: Any, images: NDArray[np.uint8]) -> NDArray[np.float32
     return np.asarray(network.predict(faces, batch_size=256, verbose=0), dtype=np.float32)
 
 
-def tflite_logits(model: Model, split: Split, progress: Progress | None = None) -> NDArray[np.float32]:
+def tflite_logits(model: Model, split: Split) -> NDArray[np.float32]:
     """Logits `float32[n, n_labels]` of an opened TFLite model, one face after the other as on the Pi."""
-    return _tflite_logits(model, split.images, progress)
+    return _tflite_logits(model, split.images, None)
 
 
 def _tflite_logits(model: Model, images: NDArray[np.uint8], progress: Progress | None) -> NDArray[np.float32]:

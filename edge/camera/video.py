@@ -76,11 +76,6 @@ class VideoCamera(Camera):
         self._ended = False
 
     @property
-    def fps(self) -> float:
-        """Frames per second, as the file tells."""
-        return self._fps
-
-    @property
     def promised(self) -> int:
         """How many frames the container promises, 0 where it does not tell."""
         return self._promised

@@ -96,7 +96,7 @@ def test_wrong_labels_on_the_command_line_are_wrong_usage(command, labels, said,
     assert said in error
 
 
-def test_wrong_labels_in_the_configuration_are_not(tmp_path, monkeypatch):
+def test_wrong_labels_in_the_configuration_are_not(monkeypatch):
     monkeypatch.setenv("MIEN_MODEL_PATH", str(FOREIGN))
     monkeypatch.setenv("MIEN_MODEL_LABELS", "a,b")
     assert main(["run", "--source", "synthetic:seconds=0.1"]) == 65

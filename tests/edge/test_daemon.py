@@ -409,7 +409,7 @@ def test_what_cannot_be_begun_is_refused_by_name(options, code, said, capsys, mo
     assert "Traceback" not in error
 
 
-def test_a_video_is_not_drawn_over_itself(video, tmp_path, capsys):
+def test_a_video_is_not_drawn_over_itself(video, tmp_path):
     own = tmp_path / "own.mp4"
     own.write_bytes(video.read_bytes())
     assert run("--source", own, "--annotate", own) == 64
@@ -646,7 +646,7 @@ def test_the_broker_is_told_how_the_daemon_is_at_once_and_then_at_its_interval(
 
 @pytest.mark.broker
 def test_home_assistant_knows_the_device_while_that_is_wanted_and_forgets_it_where_it_is_not(
-    mosquitto, listen, tmp_path, monkeypatch
+    mosquitto, listen, monkeypatch
 ):
     broker = mosquitto()
     topic = "homeassistant/device/mien_kitchen/config"
@@ -705,7 +705,7 @@ def test_a_metrics_port_that_somebody_has_ends_the_run_with_69_before_it_begins(
 # Colour
 
 
-def test_a_colour_model_gets_colour(tmp_path, monkeypatch, capsys):
+def test_a_colour_model_gets_colour(tmp_path, monkeypatch):
     monkeypatch.setenv("MIEN_MODEL_PATH", str(MODEL.with_name("rgb_uint8_softmax.tflite")))
     assert run("--source", f"synthetic:{SCENE},seconds=0.5", "--log", tmp_path / "events") == 0
     scores = logged(tmp_path / "events")[0]["scores"]

@@ -263,7 +263,7 @@ def test_a_daemon_that_starts_paused_does_not_touch_the_camera(cameras, folder, 
     assert events(tmp_path / "log") == []
 
 
-def test_files_are_not_paused(folder, tmp_path, capsys):
+def test_files_are_not_paused(folder, tmp_path):
     mien("pause")
     source = "synthetic:size=160x120,fps=10,seconds=0.5"
     assert mien("run", "--source", source, "--log", tmp_path / "fast") == 0
@@ -312,7 +312,7 @@ def test_a_time_that_is_none_is_refused(text, folder, capsys):
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("1 d", 86400), ("1w", 604800)]
 )
-def test_a_time_has_a_number_and_a_unit(text, seconds, folder, capsys):
+def test_a_time_has_a_number_and_a_unit(text, seconds, folder):
     assert mien("pause", "--for", text) == 0
     assert json.loads((folder / "paused").read_text())["lasts"] == seconds
 
@@ -379,7 +379,7 @@ def test_without_a_daemon_everything_on_this_machine_goes_but_what_is_not_ours(t
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 0, True), ("", 0, True), ("y", 0, False)])
-def test_it_asks_first(answer, code, left, tmp_path, monkeypatch, capsys):
+def test_it_asks_first(answer, code, left, tmp_path, monkeypatch):
     log = tmp_path / "log"
     fill(log)
     asked: list[str] = []

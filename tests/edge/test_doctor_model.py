@@ -16,7 +16,7 @@ LABELS = {"model.labels": ",".join(FER2013_LABELS)}
 
 
 @pytest.fixture
-def subject(make_subject, tmp_path):
+def subject(make_subject):
     """Who has state in a folder below the scripted root; returns that and the models' folder."""
     made = make_subject(keys=LABELS, environ={"STATE_DIRECTORY": "/var/lib/mien"})
     folder = made.root / "var/lib/mien" / FOLDER

@@ -398,7 +398,7 @@ def test_the_last_lines_are_found_from_the_end(path, make_event, count, monkeypa
     log.close()
 
 
-def test_the_last_lines_of_a_large_log_are_not_searched_from_its_beginning(path, make_event, monkeypatch):
+def test_the_last_lines_of_a_large_log_are_not_searched_from_its_beginning(path, make_event):
     log = JsonLinesLog(path, max_bytes=200_000, keep=50)
     for number in range(3000):
         log.publish(make_event(number))

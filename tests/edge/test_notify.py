@@ -317,7 +317,7 @@ def test_a_hang_starves_the_watchdog(who, what, run, systemd, monkeypatch):
         daemon.join(10)
 
 
-def test_a_network_camera_that_is_sought_is_alive_for_as_long_as_the_daemon_seeks_it(systemd, clock, tmp_path):
+def test_a_network_camera_that_is_sought_is_alive_for_as_long_as_the_daemon_seeks_it(systemd, clock):
     pulse, supervisor = Pulse(live=True, clock=clock), Supervisor()
     notifier = Notifier(systemd.name, 0.04)
     with notifying(notifier, pulse, supervisor, patience=lambda: RECONNECT.within):

@@ -108,7 +108,7 @@ def test_the_drawn_face_is_the_same_left_and_right_but_for_its_light(size):
 
 
 @pytest.mark.trainer
-def test_a_freshly_converted_model_is_packed_and_opens(tmp_path):
+def test_a_freshly_converted_model_is_packed_and_opens():
     tf = pytest.importorskip("tensorflow")
     inputs = tf.keras.Input((16, 16, 1), batch_size=1)
     outputs = tf.keras.layers.Dense(2)(tf.keras.layers.Flatten()(inputs))

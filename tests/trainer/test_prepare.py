@@ -202,7 +202,7 @@ def test_the_table_tells_of_every_file_what_became_of_it_and_the_exit_code_that_
     assert details["happy/again.jpg"] == f"of {PLACES[3]}"
 
 
-def test_a_near_copy_is_left_out_whatever_its_format(tmp_path, photos, prepare, portraits):
+def test_a_near_copy_is_left_out_whatever_its_format(photos, prepare, portraits):
     put(photos, "happy/x/c.jpg", np.clip(portraits[2][..., ::1] * 0.8 + 20, 0, 255).astype(np.uint8))
     assert prepare()[1]["left_out"] == {"near duplicate": 1}
 
@@ -335,7 +335,7 @@ def test_a_photo_that_changed_under_way_is_searched_again(tmp_path, photos, prep
     assert fate(tmp_path / "faces")[PLACES[2]] == "no face"
 
 
-def test_too_few_people_for_three_splits_are_refused_and_another_split_goes_on(tmp_path, photos, prepare, monkeypatch):
+def test_too_few_people_for_three_splits_are_refused_and_another_split_goes_on(photos, prepare, monkeypatch):
     code, _, err = prepare("--person", "^(happy|neutral)/")
     assert code == 65
     assert "no face for the test split: 8 faces of 2 persons or photos cannot fill all three" in err

@@ -146,7 +146,7 @@ def test_networks_of_every_kind_come_back(tmp_path, faces, backbone, width, last
     assert np.abs(opened - exact).mean() < 0.2 * exact.std()
 
 
-def test_a_teacher_with_other_labels_is_refused(tmp_path):
+def test_a_teacher_with_other_labels_is_refused():
     with pytest.raises(BadDataError, match="this teacher knows the labels angry"):
         open_panel([str(SMALL)], ("happy", "sad"))
 

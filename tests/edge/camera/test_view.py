@@ -68,7 +68,7 @@ def test_regions_beside_each_other_share_no_pixel_and_lose_none():
     assert right.origin == (left.size[0], 0)
 
 
-def test_every_kind_of_source_is_seen_through_the_view(tmp_path):
+def test_every_kind_of_source_is_seen_through_the_view():
     view = View(90, region=(0.5, 0, 0.5, 1))
     with open_camera("synthetic:size=64x48,seconds=1,fps=10", view=view) as camera:
         assert (camera.spec, camera.live, camera.promised) == ("synthetic:size=64x48,seconds=1,fps=10", False, 0)
