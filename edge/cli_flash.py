@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import signal
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import __version__
-from edge.commandline import Parser, guarded, printable
+from edge.commandline import Parser, guarded, printable, sha256_argument
 from edge.errors import UsageError
 from edge.progress import CLEAR, EVERY_SECONDS
 
@@ -97,7 +96,7 @@ def make_parser() -> Parser:
     what.add_argument(
         "--release", choices=["bookworm", "trixie"], help="which Raspberry Pi OS it is (default: detected)"
     )
-    what.add_argument("--sha256", type=_digest, metavar="HEX", help="what the image's SHA-256 must be")
+    what.add_argument("--sha256", type=sha256_argument, metavar="HEX", help="what the image's SHA-256 must be")
     card = parser.add_argument_group("settings of a card")
     for name, (metavar, text) in SETTINGS.items():
         if name in FLAGS:
@@ -115,12 +114,6 @@ def make_parser() -> Parser:
     how.add_argument("--mounted-too", action="store_true", help="with --card: it may be mounted")
     how.add_argument("--fixed-too", action="store_true", help="with --card: it need not be removable")
     return parser
-
-
-def _digest(text: str) -> str:
-    if not re.fullmatch(r"[0-9A-Fa-f]{64}", text):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected 64 hexadecimal digits")
-    return text.lower()
 
 
 def _main(argv: Sequence[str] | None) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from edge.commandline import INTERRUPTED, STDOUT, Parser, add_config, shown
+from edge.commandline import INTERRUPTED, STDOUT, Parser, add_config, shown, span_seconds
 from edge.errors import BadDataError, InputNotFoundError, UsageError
 from edge.log_formats import FORMATS, Writer, make_writer
 from edge.log_reader import TYPES, Line, LogReader, Selection, read_last
@@ -59,8 +59,6 @@ exit codes: 0 done, 1 some lines are no events (named at the end), 64 wrong usag
 66 no log there, 73 cannot write, 78 wrong configuration, 130 Ctrl-C
 """
 
-_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})?)?",
@@ -127,10 +125,9 @@ def parse_when(text: str, now: datetime) -> str:
     Raises:
         ValueError: it is none of these.
     """
-    span = _SPAN.fullmatch(text)
     try:
-        if span:
-            moment = now - timedelta(**{_UNITS[span[2]]: float(span[1])})
+        if (span := span_seconds(text)) is not None:
+            moment = now - timedelta(seconds=span)
         elif _DATE.fullmatch(text):
             moment = datetime.fromisoformat(text.upper())
         else:

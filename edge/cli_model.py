@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.cli_pause import add_state
-from edge.commandline import Parser, add_config, printable, shown
+from edge.commandline import Parser, add_config, printable, sha256_argument, shown
 from edge.errors import InputNotFoundError, MienError, OutputError
 from edge.progress import CLEAR
 
@@ -80,7 +79,7 @@ def add_command(commands: argparse._SubParsersAction[Parser]) -> None:
         epilog=INSTALL_EPILOG,
     )
     install.add_argument("source", metavar="FILE|URL", help="a .tflite file, its address, https://…, or small")
-    install.add_argument("--sha256", type=_sha256, metavar="HEX", help="the SHA-256 that it must have")
+    install.add_argument("--sha256", type=sha256_argument, metavar="HEX", help="the SHA-256 that it must have")
     install.add_argument(
         "--key",
         type=Path,
@@ -381,13 +380,6 @@ class _Amount:
         if self._written:
             print(CLEAR, end="", file=sys.stderr, flush=True)
             self._written = False
-
-
-def _sha256(text: str) -> str:
-    digest = text.strip().lower().removeprefix("sha256:")
-    if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected 64 hexadecimal digits, as sha256sum prints them")
-    return digest
 
 
 def _timeout(text: str) -> float:

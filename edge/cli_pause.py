@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from edge.commandline import Parser
+from edge.commandline import Parser, span_seconds
 from edge.errors import InputNotFoundError, UnavailableError
 
 PAUSE_HELP, RESUME_HELP = "stop looking at once", "look again"
@@ -37,8 +36,6 @@ ANSWER_SECONDS = 8.0
 """How long a daemon may take to let go: a camera that hangs is waited for."""
 
 POLL_SECONDS = 0.05
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def add_commands(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -129,8 +126,7 @@ def _names(doing: dict[str, str], what: str) -> str:
 def _seconds(text: str) -> float:
     from edge.pause import LONGEST
 
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([smhdw])", text.strip())
-    seconds = float(match[1]) * UNITS[match[2]] if match else 0.0
-    if not 1.0 <= seconds <= LONGEST:
+    seconds = span_seconds(text)
+    if seconds is None or not 1.0 <= seconds <= LONGEST:
         raise argparse.ArgumentTypeError(f"{text!r}; expected a time such as 90s, 30m, 2h or 1d, a year at the most")
     return seconds

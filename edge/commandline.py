@@ -9,6 +9,7 @@ import argparse
 import errno
 import io
 import os
+import re
 import select
 import sys
 import traceback
@@ -24,6 +25,8 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 STDOUT = 1
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 FAULT = 70
 """Exit code for a fault of ours."""
@@ -118,6 +121,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=labels_argument, metavar="A,B,…", help="names of a foreign model's outputs, in their order"
     )
+
+
+def sha256_argument(text: str) -> str:
+    """A type for argparse: a SHA-256 as `sha256sum` and GitHub print it -> 64 lower-case digits."""
+    digest = text.strip().lower().removeprefix("sha256:")
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected 64 hexadecimal digits, as sha256sum prints them")
+    return digest
+
+
+def span_seconds(text: str) -> float | None:
+    """The seconds of a span such as `90s`, `10m`, `2h`, `3d` or `1w`; None where it is none."""
+    span = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([smhdw])", text.strip())
+    return float(span[1]) * _UNITS[span[2]] if span else None
 
 
 def labels_argument(text: str) -> tuple[str, ...]:

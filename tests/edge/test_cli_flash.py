@@ -275,7 +275,10 @@ def test_nothing_is_written_to_a_card_before_all_is_known_to_be_right(flash, ras
     assert "32-bit" in flash(bad, "--card", card, "--hostname", "kitchen", "--yes")[2]
     image = raspberry_image()
     assert "say --yes" in flash(image, "--card", card, "--hostname", "kitchen")[2]
-    assert "not what --sha256 says" in flash(image, "--card", card, "--hostname=k", "--yes", "--sha256", "0" * 64)[2]
+    assert (
+        "not what --sha256 says"
+        in flash(image, "--card", card, "--hostname=k", "--yes", "--sha256", "SHA256:" + "0" * 64)[2]
+    )
     assert flash(image, "--card", card, "--hostname=k", "--dry-run")[0] == 0
     short = tmp_path / "short.img.gz"
     short.write_bytes(gzip.compress(image.read_bytes(), 1)[:-100])
