@@ -17,6 +17,7 @@ from edge.doctor_network import reach
 from edge.doctor_processes import find_daemons, find_holders, is_daemon
 from edge.errors import MienError
 from edge.pause import is_paused
+from edge.rules import is_device
 
 QUERY_CAPABILITIES = 0x80685600
 """Linux's VIDIOC_QUERYCAP; it disturbs nobody who uses the camera."""
@@ -39,7 +40,7 @@ def check_camera(subject: Subject) -> Finding:
     kind = spec.partition(":")[0].lower()
     if kind == "picamera2":
         return _check_devices(subject, pi_devices(subject.root), "the Raspberry Pi's camera")
-    if kind == "v4l2" or spec.startswith("/dev/video") or Path(spec).is_char_device():
+    if kind == "v4l2" or is_device(spec):
         return _check_devices(subject, [v4l2_device(spec)], str(v4l2_device(spec)))
     if kind in {"rtsp", "rtsps"}:
         return _check_stream(subject, spec)

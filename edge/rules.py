@@ -159,3 +159,12 @@ def parse_broker(url: str) -> Broker:
 def is_topic(base: str) -> bool:
     """Whether MQTT topics can begin with this: no wildcards, no empty level, not `$SYS`."""
     return all(base.split("/")) and not set(base) & set("+#$") and len(base) <= 200
+
+
+def is_device(spec: str) -> bool:
+    """Whether a source that is named by its path is a camera's, also one that is not plugged in.
+
+    Raises:
+        OSError: no path can be called so.
+    """
+    return spec.startswith(("/dev/video", "/dev/v4l/")) or Path(spec).is_char_device()

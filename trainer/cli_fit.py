@@ -15,7 +15,7 @@ from edge.commandline import Parser
 from edge.errors import UsageError
 from trainer.commandline import DATA_HELP, NO_CACHE_HELP, add_drop, load, number, progress_bar, require_keras, whole
 from trainer.presets import TEACHER, Preset, find_preset, list_presets
-from trainer.settings import V1_BLOCKS, VIEWS, Settings
+from trainer.settings import OTHERWISE, V1_BLOCKS, VIEWS, Settings
 
 if TYPE_CHECKING:
     import keras
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 SHIPPED, SMALL = "shipped", "small"
 """The models that come with Mien, as `--weights` and `--teacher`."""
-
-_NO_OPTIONS = {"augmentation", "teachers", "votes"}
-"""Settings that options of other forms tell."""
 
 _NOT_THE_RUN = {"data", "command", "out", "no_cache", "debug", "preset", "preset_parser"}
 """What a command is given that does not change what comes out."""
@@ -49,7 +46,7 @@ def add_fit(commands: Any) -> None:
     _add_lessons(fit.add_argument_group("lessons beside the labels"))
     _add_data(fit.add_argument_group("data"))
     usual = asdict(Settings())
-    fit.set_defaults(**{name: value for name, value in usual.items() if name not in _NO_OPTIONS})
+    fit.set_defaults(**{name: value for name, value in usual.items() if name not in OTHERWISE})
     fit.set_defaults(**{name: usual["augmentation"][name] for name in VIEWS})
 
 

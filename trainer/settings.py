@@ -13,6 +13,9 @@ from typing import Any, Self
 V1_BLOCKS = 13
 """MobileNetV1's depthwise-separable convolutions; its last two hold half of its weights (1.6 of 3.2 M)."""
 
+OTHERWISE = {"augmentation", "teachers", "votes"}
+"""Settings that no single option of that name tells as it stands."""
+
 VIEWS = ("mixup", "blur", "noise", "closer")
 """The options of `mien-train fit` that are `Recipe`'s."""
 
@@ -95,7 +98,7 @@ class Settings:
             options: by the names that its parser keeps them under; others than settings' pass.
             known: settings that are known better than the options tell.
         """
-        own = {each.name for each in fields(cls)} - {"augmentation", "teachers", "votes"}
+        own = {each.name for each in fields(cls)} - OTHERWISE
         recipe = Recipe(**{name: options[name] for name in VIEWS if name in options})
         told = {name: value for name, value in options.items() if name in own}
         return cls(**told | known, augmentation=NO_VIEW if options.get("no_augmentation") else recipe)

@@ -18,6 +18,7 @@ from edge.camera.view import UNTOUCHED, View, ViewedCamera
 from edge.credentials import hide_password
 from edge.errors import InputNotFoundError, UsageError
 from edge.pictures import find_pictures, is_picture
+from edge.rules import is_device
 
 __all__ = ["KINDS", "Camera", "Limits", "RestingCamera", "View", "is_live", "open_camera"]
 
@@ -102,7 +103,7 @@ def _open(
             return _open_folder(spec, Path(rest), color, fps)
     path = Path(spec)
     try:
-        if spec.startswith("/dev/video") or path.is_char_device():
+        if is_device(spec):
             return open_v4l2(spec, path, color=color, size=size, fps=fps, pixel_format=pixel_format, limits=limits)
         return _open_path(spec, path, color, fps)
     except PermissionError as error:
@@ -122,7 +123,7 @@ def is_live(spec: str) -> bool:
         case "picamera2" | "v4l2" | "rtsp" | "rtsps":
             return True
     try:
-        return spec.startswith(("/dev/video", "/dev/v4l/")) or Path(spec).is_char_device()
+        return is_device(spec)
     except OSError:
         return False
 

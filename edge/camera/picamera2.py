@@ -92,9 +92,9 @@ class PiCamera(Camera):
     def _open(self, index: int, fps: float) -> None:
         self._camera = _find(self.spec, index)
         size = (self._width, self._height)
-        from libcamera import ColorSpace  # comes with picamera2
-
         try:
+            from libcamera import ColorSpace  # comes with picamera2
+
             self._camera.configure(
                 self._camera.create_video_configuration(
                     # RGB888 is B, G, R in memory (picamera2 #848).

@@ -72,6 +72,8 @@ def test_size_and_rate_that_are_asked_for_yield_to_what_the_spec_says():
 
 @pytest.mark.parametrize("spec", ["v4l2:/dev/video97", "v4l2:97", "/dev/video97"])
 def test_a_usb_camera_that_is_not_there_is_named_with_what_to_check(spec):
+    with pytest.raises(CameraError, match=r"/dev/v4l/by-id/usb-cam: no such camera; video devices here: "):
+        open_camera("/dev/v4l/by-id/usb-cam")
     with pytest.raises(CameraError, match=r"/dev/video97: no such camera; video devices here: "):
         open_camera(spec)
 
