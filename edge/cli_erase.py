@@ -28,7 +28,8 @@ broker a running daemon puts an empty state in the old one's place; of one that 
 are emptied. 'mien fleet --forget' has Home Assistant forget the device too.
 
 What is not removed: the configuration; the count of starts, so that no event's id is ever used twice; what others have
-received; counts in the system's journal; and, unless they are named, annotated videos and pictures.
+received; counts in the system's journal; and, unless they are named, annotated videos and pictures, with what a killed
+recording has left of them.
 
 SD cards and SSDs keep the blocks of deleted files for a while. Who must be sure destroys the card, or encrypts it from
 the beginning.

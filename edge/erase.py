@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from edge.control import read_small, refused, running, write_small
 from edge.erasure import Erasure, erase_log, is_in_use, outboxes, remove_outbox
 from edge.errors import InputNotFoundError, MienError
-from edge.mark import check_folder, check_replaceable
+from edge.mark import check_folder, check_replaceable, is_unfinished, unfinished
 from edge.pictures import is_picture, is_video
 from edge.rotation import BEGINS, real_path
 
@@ -127,7 +127,7 @@ def erase_on_broker(config: Config, device: str) -> Erasure:
 
 
 def annotated_files(paths: Sequence[Path]) -> list[Path]:
-    """The annotated pictures and videos at paths that somebody has named.
+    """The annotated pictures and videos at paths that somebody has named, with what a killed process left of them.
 
     Args:
         paths: videos, pictures, and folders of such.
@@ -138,14 +138,15 @@ def annotated_files(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if not path.exists():
-            raise InputNotFoundError(f"--annotated {path}: not there; check the path")
         if path.is_dir():
             check_folder(path)
-            found += [file for file in sorted(path.iterdir()) if is_picture(file) or is_video(file)]
-        else:
-            check_replaceable(path)
-            found.append(path)
+            found += [f for f in sorted(path.iterdir()) if is_picture(f) or is_video(f) or is_unfinished(f)]
+            continue
+        files = [file for file in (path, unfinished(path)) if file.exists()]
+        if not files:
+            raise InputNotFoundError(f"--annotated {path}: not there; check the path")
+        check_replaceable(path)
+        found += files
     return found
 
 

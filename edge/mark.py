@@ -1,7 +1,11 @@
-"""The mark on every annotated file, so that nothing is ever replaced that Mien did not write."""
+"""How annotated files are known: by a mark when they are whole, by their names until then.
+
+So nothing is ever replaced that Mien did not write, and nothing that it wrote outlasts its erasing.
+"""
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 
@@ -12,6 +16,20 @@ _TEXT = b"annotated by Mien"
 
 MARK = struct.pack(">I4s", 8 + len(_TEXT), b"free") + _TEXT
 """Ends every annotated file: in an MP4 a box that players skip (ISO 14496-12, 8.1.2), after a picture no part of it."""
+
+
+_UNFINISHED = re.compile(r"\.(\d+\.part|.+\.part\.mp4)", re.IGNORECASE)
+"""A picture that `write_picture` was writing, or a video that a recording was, when the process was killed."""
+
+
+def unfinished(video: Path) -> Path:
+    """Where a video lies until it is whole: beside its place, hidden."""
+    return video.with_name(f".{video.stem}.part{video.suffix}")
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether the name says that this was to become an annotated file, and that its process was killed or goes on."""
+    return _UNFINISHED.fullmatch(path.name) is not None
 
 
 def check_replaceable(path: Path) -> None:

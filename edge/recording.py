@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge.errors import OutputError, UsageError
 from edge.frame import Frame
-from edge.mark import MARK, check_folder, check_replaceable
+from edge.mark import MARK, check_folder, check_replaceable, unfinished
 from edge.opencv import file_name
 from edge.pictures import write_picture
 
@@ -82,7 +82,7 @@ class VideoRecording:
 
     def __init__(self, path: Path, *, live: bool) -> None:
         self._path = path
-        self._partial = path.with_name(f".{path.stem}.part{path.suffix}").absolute()
+        self._partial = unfinished(path).absolute()
         try:
             file_name(self._partial)
         except UnicodeEncodeError:
@@ -126,6 +126,8 @@ class VideoRecording:
         self._put(self._last, 1)
         self._writer.release()
         self._last = None
+        if not self._partial.exists():
+            raise OutputError(f"{self._path}: was removed while it was being recorded, as 'mien erase' does")
         check = cv2.VideoCapture(str(self._partial), cv2.CAP_FFMPEG)
         found = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
         check.release()

@@ -541,6 +541,24 @@ def test_annotated_files_go_only_where_they_are_named_and_mien_has_written_them(
     assert mien("erase", "--yes", "--annotated", tmp_path / "nowhere.mp4") == 66
 
 
+@pytest.mark.parametrize("named", ["recordings/shown.mp4", "recordings"])
+def test_what_a_killed_recording_has_left_is_erased_too(start, tmp_path, wait_until, named):
+    folder = tmp_path / "recordings"
+    daemon = start("--source", CAMERA, "--annotate", folder / "shown.mp4")
+    wait_until(lambda: (folder / ".shown.part.mp4").exists())
+    daemon.stop(signal.SIGKILL)
+    assert [path.name for path in folder.iterdir()] == [".shown.part.mp4"]
+    assert mien("erase", "--yes", "--annotated", tmp_path / named) == 0
+    assert list(folder.iterdir()) == []
+
+
+def test_a_picture_that_was_being_written_when_the_power_went_is_erased_with_its_folder(tmp_path):
+    for name in (".4711.part", ".notes", ".trip.mp4"):
+        (tmp_path / name).write_bytes(b"half")
+    assert mien("erase", "--yes", "--annotated", tmp_path) == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [".notes", ".trip.mp4"]
+
+
 # A service and the people of its group
 
 SERVICE, PERSON, STRANGER, GROUP = 61_001, 61_002, 61_003, 61_001

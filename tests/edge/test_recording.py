@@ -120,6 +120,13 @@ def test_a_video_that_did_not_reach_the_disk_is_an_error(tmp_path, monkeypatch):
     assert not (tmp_path / "full.mp4").exists()
 
 
+def test_a_recording_that_was_erased_while_it_ran_says_so(tmp_path):
+    recording = begin(tmp_path / "out.mp4", 6)
+    (tmp_path / ".out.part.mp4").unlink()
+    with pytest.raises(OutputError, match="removed while it was being recorded"):
+        recording.close()
+
+
 def test_on_a_full_disk_nothing_of_a_recording_keeps_the_last_of_its_room(tmp_path):
     recording = begin(tmp_path / "out.mp4", 6)
     with files_of_at_most(300), pytest.raises(OutputError, match=r"out\.mp4: only \d of 6 frames"):
