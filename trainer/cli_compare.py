@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """Trains and scores what the literature reports on FER2013, and prints its figures beside those measured.
 
 Each training has a folder of its own in --out. The same command again goes on where a killed one stopped and
-trains nothing twice; they come in the order of their cost, so the cheap rows are there first."""
+trains nothing twice; they come in the order of their cost, so the cheap rows are there first. They are scored on
+the validation split; with --final on the test split, as the papers' are, which may be given later."""
 
 EPILOG = """presets, from cheap to costly, with what their papers report:
   cnn2 37.8 % · cnn3 36.2 % · cnn3-dropout 24.9 % · vgg16 21.9 % · mobilenet-75-25 58.82 %
@@ -40,7 +41,7 @@ splits:
 examples:
   mien-train compare fer2013.csv --presets cnn2,cnn3 --epochs 1                 # a quick look: minutes
   mien-train compare fer2013.csv --mobilenet-weights mobilenet_1_0_224_tf_no_top.h5
-  mien-train compare fer2013.csv --model mien.tflite --final --markdown docs/papers.md --png docs/papers.png
+  mien-train compare fer2013.csv --final --model mien.tflite --markdown docs/papers.md --png docs/papers.png
   mien-train compare my_faces/ --presets cnn2,cnn4 --split official"""
 
 
@@ -90,7 +91,9 @@ def add_compare(commands: Any) -> None:
         help="add a row for a .keras or .tflite of your own, on the official test split and so with --final alone; may "
         "be repeated",
     )  # fmt: skip
-    what.add_argument("--final", action="store_true", help=FINAL_HELP)
+    what.add_argument(
+        "--final", action="store_true", help=f"{FINAL_HELP}; networks that were scored there before add none"
+    )
     what.add_argument("--log", type=Path, help=LOG_HELP)
     data = compare.add_argument_group("data")
     data.add_argument(
@@ -110,11 +113,11 @@ def _names(text: str) -> list[str]:
 
 def _compare(args: argparse.Namespace) -> int:
     refuse_log_without_final(args)
-    if bool(args.model) != args.final:
+    if args.model and not args.final:
         raise UsageError(
             "--model is scored on the test split, to which nothing is to be fitted: give --final with it, which adds a "
-            "line to the model log" if args.model else "--final is for --model, which is not here; leave it out"
-        )  # fmt: skip
+            "line to the model log"
+        )
     require_keras()
     from trainer import baselines, compare, compare_plan, model_log
     from trainer.datasets import copied_in
@@ -129,7 +132,7 @@ def _compare(args: argparse.Namespace) -> int:
     refuse_overwriting(outputs, (args.data, *args.model, *weights))
     for path in filter(None, (args.markdown, args.png)):
         refuse_unwritable(path)
-    if args.model:
+    if args.final:
         model_log.refuse_unusable(log)
     dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
     # Anew, as each training's are: an image's copy under a label that was left out is not trained on.
@@ -158,22 +161,40 @@ def _compare(args: argparse.Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr):  # Keras tells of its downloads
         compare_plan.begin(jobs, args.size)
         results = [
-            _finish(job, dataset, f"{number} of {len(jobs)}, {job.name}") for number, job in enumerate(jobs, start=1)
+            _finish(job, dataset, f"{number} of {len(jobs)}, {job.name}", log if args.final else None)
+            for number, job in enumerate(jobs, start=1)
         ]
-    _present(args, results, [row for row, _ in own], compare.describe_data(dataset))
+    data = compare.describe_data(dataset)
+    if not data["is_the_papers"]:
+        print(f"note: {dataset.name} is not FER2013 as the papers have it; no difference is shown", file=sys.stderr)
+    _present(args, results, [row for row, _ in own], data)
     return 0
 
 
-def _finish(job: Job, dataset: Dataset, title: str) -> dict[str, Any]:
-    """A training's result: read where it is finished, else worked for; and one line about it on stderr."""
-    from trainer import compare
+def _finish(job: Job, dataset: Dataset, title: str, log: Path | None) -> dict[str, Any]:
+    """A training's result: read where it is there, else worked for; and on stderr what is to be known of it.
 
+    Args:
+        job: the training.
+        dataset: as it was read.
+        title: says which one it is.
+        log: where a look at the test split is noted; None: the result is without that split.
+    """
+    from trainer import compare, model_log
+
+    look = None if log is None else lambda entry: model_log.append(log, [entry])
     before = job.result
-    result = before or compare.run(job, dataset, bar=partial(progress_bar, at_once=True), say=_say)
-    test = result["test"]
+    if before and log and "test" not in before:
+        before = None
+    result = before or compare.run(job, dataset, bar=partial(progress_bar, at_once=True), say=_say, look=look)
+    if log is None:
+        result.pop("test", None)  # an earlier look's
+    name, scored = ("test", result["test"]) if log else ("validation", result["validation"])
     print(
-        f"{title}: {test['accuracy']:.2%} ± {100 * test['interval_95']:.2f} on {test['count']:,} test images"
+        f"{title}: {scored['accuracy']:.2%} ± {100 * scored['interval_95']:.2f} on {scored['count']:,} {name} images"
         + (", finished before" if before else f", {result['seconds'] / 60:.1f} minutes of training"),
+        *(f"  {note}" for note in result["notes"]),
+        sep="\n",
         file=sys.stderr,
     )
     return result
@@ -203,7 +224,9 @@ def _present(
         print(json.dumps({"data": data, "results": results, "models": models}))
         return
     console = Console() if sys.stdout.isatty() else Console(width=compare_report.WIDE)
-    console.print(compare_report.as_table(results, models, console.width))
+    console.print(compare_report.as_table(results, models, data, console.width))
+    if results and not args.final:
+        print("\nThe test split stays shut; --final opens it, for the figures that stand beside the papers'.")
     for path in filter(None, (args.markdown, args.png)):
         print(f"written: {path}")
 

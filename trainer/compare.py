@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from edge.crop import scale_pixels
 from edge.errors import BadDataError
+from edge.labels import FER2013_LABELS
 from edge.modelcard import provenance_of
 from trainer import model_log
 from trainer.backbones import SCRATCH
 from trainer.baselines import haar_faces
 from trainer.compare_plan import OFFICIAL, Job, divide
 from trainer.datasets import SPLITS, Dataset, Split, copied_in, pooled, unique_images
-from trainer.evaluation import evaluate, open_classifier
+from trainer.evaluation import Evaluation, evaluate, open_classifier
 from trainer.fused_norm import fuse
 from trainer.output_file import write_whole
 from trainer.readers import Progress
@@ -39,11 +40,19 @@ from trainer.training import current_commit, jit_choice, restore_seeds
 Bar = Callable[[str], AbstractContextManager[Progress]]
 """Opens a progress bar of that name."""
 
+Look = Callable[[model_log.Entry], object]
+"""Notes a look at the test split."""
+
+FER2013_IMAGES = 35_887
+"""In all its splits together. Only on these are the papers' figures something to compare with."""
+
 PHASE = "all"
 """What every epoch trains: all layers that its network leaves free."""
 
 
-def run(job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None]) -> dict[str, Any]:
+def run(
+    job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None], look: Look | None = None
+) -> dict[str, Any]:
     """Train, or go on training, and write `result.json`.
 
     Args:
@@ -51,6 +60,8 @@ def run(job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None]) -> 
         dataset: as `compare_plan.plan` had it.
         bar: shows how far a step is.
         say: told of each finished epoch.
+        look: told of the figures on the test split, before anybody else; None: it stays shut, and the weights are kept
+            for who will open it.
 
     Returns:
         What is in `result.json`.
@@ -73,9 +84,13 @@ def run(job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None]) -> 
         with bar(job.name) as progress:
             _train(job, network, dataset, epochs, progress, say)
         told = _circumstances(job, dataset, network, epochs.history)
-        result = {**told, "notes": notes, **_figures(job, network, dataset)}
+        figures = _figures(job, network, dataset, SPLITS if look else SPLITS[:-1])
+        if look:
+            look(_entry(job, dataset, figures["test"], told["commit"]))
+        result = {**told, "notes": notes, **{name: each.to_dict() for name, each in figures.items()}}
         write_whole(job.folder / "result.json", json.dumps(result, indent=1).encode())
-        epochs.remove_weights()  # no sooner: a kill before the result costs no epoch
+        if look:
+            epochs.remove_weights()  # no sooner: a kill before the result costs no epoch
     return result
 
 
@@ -243,15 +258,26 @@ def _circumstances(
     }
 
 
-def _figures(job: Job, network: keras.Model, dataset: Dataset) -> dict[str, Any]:
-    """Each split's evaluation, all by the last epoch's weights, without dropout."""
+def _figures(job: Job, network: keras.Model, dataset: Dataset, splits: Sequence[str]) -> dict[str, Evaluation]:
+    """Some splits' evaluations, all by the last epoch's weights, without dropout."""
     figures = {}
-    for name in SPLITS:
+    for name in splits:
         split = dataset.split(name)
         logits = network.predict(_scaled(split.images), batch_size=2 * job.preset.batch, verbose=0)
         copied = dataset.test_copied if name == "test" else None
-        figures[name] = evaluate(np.asarray(logits), split.labels, dataset.labels, copied=copied).to_dict()
+        figures[name] = evaluate(np.asarray(logits), split.labels, dataset.labels, copied=copied)
     return figures
+
+
+def _entry(job: Job, dataset: Dataset, result: Evaluation, commit: str) -> model_log.Entry:
+    """A paper's network in the model log: its file is not kept, and nothing was cleaned out of its training."""
+    told = {
+        "command": f"mien-train compare {dataset.name} --presets {job.preset.name} --split {job.split}",
+        "seed": job.asked["seed"],
+        "commit": commit,
+        "left_out_of_training": {},
+    }
+    return model_log.Entry(job.name, "not kept", "float", dataset.name, result, {"provenance": told})
 
 
 def evaluate_model(path: Path, dataset: Dataset) -> tuple[dict[str, Any], model_log.Entry]:
@@ -280,8 +306,10 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
     """What a comparison's reader has to know of its data: how many images there are more than once, and where."""
     pool = pooled(dataset)
     counts = np.bincount(dataset.test.labels, minlength=len(dataset.labels))
+    fer2013 = len(pool) == FER2013_IMAGES and tuple(dataset.labels) == FER2013_LABELS
     return {
         "name": dataset.name,
+        "is_the_papers": fer2013,
         "labels": list(dataset.labels),
         "images": {name: len(dataset.split(name)) for name in SPLITS},
         "unique": unique_images(pool),

@@ -24,10 +24,13 @@ OFFICIAL, PAPER = "official", "paper"
 _SHOWN = (
     "preset", "split", "epochs", "preset_epochs", "seconds", "reported.text", "reported.unseen", "unsaid", "test_share",
     "drop", "pretrained", "pretraining", "images.test", "test_images_copied_in_training", "notes", "train.accuracy",
-    "validation.accuracy", "test.count", "test.accuracy", "test.interval_95", "test.accuracy_without_copies",
-    "test.macro_f1",
+    "validation.count", "validation.accuracy", "validation.interval_95", "validation.accuracy_without_copies",
+    "validation.macro_f1",
 )  # fmt: skip
 """What a result is shown by."""
+
+_TESTED = ("test.count", "test.accuracy", "test.interval_95", "test.accuracy_without_copies", "test.macro_f1")
+"""And by these, once somebody has looked at the test split."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,10 @@ class Job:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What came out; None while it is not finished. BadDataError where the file does not hold all of it."""
+        """What came out; None while it is not finished. BadDataError where the file does not hold all of it.
+
+        `test` is in it once somebody has looked at the test split.
+        """
         path = self.folder / "result.json"
         return _read_result(path) if path.exists() else None
 
@@ -193,7 +199,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def _read_result(path: Path) -> dict[str, Any]:
     """A finished training's result, with all that `trainer.compare_report` shows of it."""
     content = read_json(path)
-    for key in _SHOWN:
+    for key in (*_SHOWN, *(_TESTED if "test" in content else ())):
         part: Any = content
         for name in key.split("."):
             if not isinstance(part, dict) or name not in part:

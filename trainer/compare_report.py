@@ -22,7 +22,8 @@ _LEFT = ("network", "paper", "split")
 _COLUMNS = (
     *_LEFT, "epochs", "train", "validation", "test", "difference", "no copies", "macro F1", "minutes",
 )  # fmt: skip
-_NARROW = ("network", "paper", "split", "epochs", "train", "test")
+_OF_THE_TEST = frozenset({"test", "no copies"})
+_OF_A_NARROW_TABLE = frozenset({"network", "paper", "split", "epochs", "train"})
 WIDE = 140
 """Columns of a terminal that the whole table needs."""
 
@@ -37,9 +38,11 @@ _PROTOCOLS = {
 }
 
 
-def as_table(results: Sequence[Result], models: Sequence[Result], width: int = WIDE) -> Table:
+def as_table(results: Sequence[Result], models: Sequence[Result], data: Mapping[str, Any], width: int = WIDE) -> Table:
     """The table for a terminal of `width` columns; a narrow one gets the columns that matter most."""
-    columns = _COLUMNS if width >= WIDE else _NARROW
+    columns = _columns(results, data)
+    if width < WIDE:
+        columns = [column for column in columns if column in {*_OF_A_NARROW_TABLE, _scored(results)}]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="left" if column in _LEFT else "right", no_wrap=column != "paper")
@@ -67,7 +70,7 @@ def as_markdown(
         f"{head}\n\n```\n{command}\n```",
         f"![The papers' figures and those measured]({picture})" if picture else "",
         _protocol(results, data),
-        _markdown_table(results, models),
+        _markdown_table(results, models, data),
         _notes(results, models),
         _leaks(results, data),
         "\n".join(["## What the papers do not say", "", *unsaid]),
@@ -75,8 +78,20 @@ def as_markdown(
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def _scored(results: Sequence[Result]) -> str:
+    """The split whose figures stand beside the papers': the test, once somebody has looked at it."""
+    return "test" if all("test" in each for each in results) else "validation"
+
+
+def _columns(results: Sequence[Result], data: Mapping[str, Any]) -> list[str]:
+    without = set() if _scored(results) == "test" else {*_OF_THE_TEST}
+    without |= set() if data["is_the_papers"] else {"difference"}
+    return [column for column in _COLUMNS if column not in without]
+
+
 def _rows(results: Sequence[Result], models: Sequence[Result]) -> list[dict[str, str]]:
     """What stands in each column, by its name."""
+    scored = _scored(results)
     trained = [
         {
             "network": each["preset"],
@@ -85,22 +100,22 @@ def _rows(results: Sequence[Result], models: Sequence[Result]) -> list[dict[str,
             "epochs": f"{each['epochs']} of {each['preset_epochs']}" if _cut_short(each) else str(each["epochs"]),
             "train": _percent(each["train"]["accuracy"]),
             "validation": _percent(each["validation"]["accuracy"]),
-            "difference": _points(each["test"]["accuracy"] - each["reported"]["unseen"]),
+            "difference": _points(each[scored]["accuracy"] - each["reported"]["unseen"]),
             "minutes": f"{each['seconds'] / 60:.1f}",
-            **_test_cells(each["test"]),
+            **_cells(scored, each[scored]),
         }
         for each in results
     ]
-    ours = [{"network": each["model"], "split": OFFICIAL, **_test_cells(each["test"])} for each in models]
+    ours = [{"network": each["model"], "split": OFFICIAL, **_cells("test", each["test"])} for each in models]
     return trained + ours
 
 
-def _test_cells(test: Mapping[str, Any]) -> dict[str, str]:
-    without = test["accuracy_without_copies"]
+def _cells(scored: str, figures: Mapping[str, Any]) -> dict[str, str]:
+    without = figures["accuracy_without_copies"]
     return {
-        "test": f"{_percent(test['accuracy'])} ± {100 * test['interval_95']:.1f}",
+        scored: f"{_percent(figures['accuracy'])} ± {100 * figures['interval_95']:.1f}",
         "no copies": "" if without is None else _percent(without),
-        "macro F1": f"{test['macro_f1']:.3f}",
+        "macro F1": f"{figures['macro_f1']:.3f}",
     }
 
 
@@ -123,21 +138,28 @@ def _split_name(result: Result) -> str:
     return f"random {100 - test}:{test}"
 
 
-def _markdown_table(results: Sequence[Result], models: Sequence[Result]) -> str:
+def _markdown_table(results: Sequence[Result], models: Sequence[Result], data: Mapping[str, Any]) -> str:
+    columns = _columns(results, data)
+
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cells)} |"
 
     return "\n".join(
         [
-            line(_COLUMNS),
-            line(["---" if column in _LEFT else "---:" for column in _COLUMNS]),
-            *(line([row.get(column, "") for column in _COLUMNS]) for row in _rows(results, models)),
+            line(columns),
+            line(["---" if column in _LEFT else "---:" for column in columns]),
+            *(line([row.get(column, "") for column in columns]) for row in _rows(results, models)),
         ]
     )
 
 
 def _protocol(results: Sequence[Result], data: Mapping[str, Any]) -> str:
-    images, labels = data["images"], ", ".join(data["labels"])
+    images, labels, scored = data["images"], ", ".join(data["labels"]), _scored(results)
+    difference = (
+        f", and *difference* the points by which our {scored} lies over the paper's"
+        if data["is_the_papers"]
+        else "; these images are not FER2013 as the papers have it, so it says nothing of them"
+    )
     cut = dict.fromkeys(f"`{each['preset']}`" for each in results if _cut_short(each))
     paragraphs = [
         (
@@ -148,12 +170,12 @@ def _protocol(results: Sequence[Result], data: Mapping[str, Any]) -> str:
             "train on held out for validation."
         ),
         (
-            "**Figures.** *Paper* is the figure as Mien's users quote it, and *difference* the points by which our "
-            "test lies over the paper's. Accuracies are those of the last epoch's weights without dropout, so that of "
-            "*train* may lie above what a paper saw while training; nothing is chosen on any split. ± is the 95 % "
-            "interval that the number of test images brings. Every network was trained once, from one seed: how far "
-            "another would move it was not measured. *No copies* is the test without images that stand in training "
-            "too. *Minutes* are those of the training by the clock, whatever else the machine did or waited for. "
+            f"**Figures.** *Paper* is the figure as Mien's users quote it{difference}. Accuracies are those of the "
+            "last epoch's weights without dropout, so that of *train* may lie above what a paper saw while training; "
+            f"nothing is chosen by validation or test. ± is the 95 % interval that the number of {scored} images "
+            "brings. Every network was trained once, from one seed: how far another would move it was not measured. "
+            + ("*No copies* is the test without images that stand in training too. " if scored == "test" else "")
+            + "*Minutes* are those of the training by the clock, whatever else the machine did or waited for. "
             f"Calling every image of the official test {data['commonest']} is right in "
             f"{_percent(data['commonest_share'])}."
         ),
@@ -187,7 +209,7 @@ def _leaks(results: Sequence[Result], data: Mapping[str, Any]) -> str:
         f"{each['images']['test']:,} ({_percent(each['test_images_copied_in_training'] / each['images']['test'])}) | "
         f"{_points(each['test']['accuracy'] - each['test']['accuracy_without_copies'])} |"
         for each in results
-        if each["test"]["accuracy_without_copies"] is not None
+        if _scored(results) == "test" and each["test"]["accuracy_without_copies"] is not None
     ]
     head = ["| network | split | tests with a copy in training | points they add |", "| --- | --- | ---: | ---: |"]
     return "\n\n".join(["## What leaks", text, *(["\n".join([*head, *rows])] if rows else [])])
@@ -197,7 +219,7 @@ def draw(results: Sequence[Result], models: Sequence[Result], data: Mapping[str,
     """A PNG: for each network the paper's figure and those measured, with their 95 % intervals."""
     from matplotlib.figure import Figure  # the object interface needs no display and leaves no global state
 
-    names = list(dict.fromkeys(each["preset"] for each in results))
+    names, scored = list(dict.fromkeys(each["preset"] for each in results)), _scored(results)
     place = {name: number for number, name in enumerate(names)}
     height = len(names) + len(models)
     figure = Figure(figsize=(8.4, 1.9 + 0.5 * height), layout="constrained")
@@ -215,9 +237,9 @@ def draw(results: Sequence[Result], models: Sequence[Result], data: Mapping[str,
     papers = {each["preset"]: 100 * each["reported"]["unseen"] for each in results}
     columns = (
         (1.07, "paper", _INK, [(value, place[name]) for name, value in papers.items()]),
-        (1.18, "official", _BLUE, [(100 * each["test"]["accuracy"], round(at)) for each, at in official]),
+        (1.18, "official", _BLUE, [(100 * each[scored]["accuracy"], round(at)) for each, at in official]),
         (1.18, "", _GREEN, [(100 * each["test"]["accuracy"], at) for each, at in ours]),
-        (1.29, "random", _VERMILION, [(100 * each["test"]["accuracy"], round(at)) for each, at in random]),
+        (1.29, "random", _VERMILION, [(100 * each[scored]["accuracy"], round(at)) for each, at in random]),
     )
     for x, head, colour, values in columns:
         for text, y in [(head, -0.72), *((f"{value:.1f}", at) for value, at in values)]:
@@ -235,15 +257,15 @@ def draw(results: Sequence[Result], models: Sequence[Result], data: Mapping[str,
     ):
         if rows:
             axes.errorbar(
-                [100 * each["test"]["accuracy"] for each, _ in rows],
+                [100 * each[scored]["accuracy"] for each, _ in rows],
                 [at for _, at in rows],
-                xerr=[100 * each["test"]["interval_95"] for each, _ in rows],
+                xerr=[100 * each[scored]["interval_95"] for each, _ in rows],
                 fmt=marker, color=colour, markersize=6.5, capsize=3, elinewidth=1.4, label=label, zorder=4,
             )  # fmt: skip
     axes.set_yticks(range(height), [*(_tick(name, results) for name in names), *(each["model"] for each in models)])
     axes.set_ylim(height - 0.5, -0.5)
     axes.set_xlim(0, 100)
-    axes.set_xlabel("accuracy on the test split, %; bars: 95 % intervals at this number of images; one seed")
+    axes.set_xlabel(f"accuracy on the {scored} split, %; bars: 95 % intervals at this number of images; one seed")
     axes.grid(axis="x", color="#d1d5db", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)

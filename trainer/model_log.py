@@ -29,7 +29,7 @@ HEADING = """\
 
 Looks at a test split (FER2013's PrivateTest), oldest first; nothing is chosen by these figures. `--final` of
 `mien-train evaluate` and `compare`, of `mien-export verify`, of `benchmarks.seeds` and of `benchmarks.shipped_model`
-adds a line by itself. Not listed: the papers' networks that `compare` trains, which are scored on it too.
+adds a line by itself.
 
 """
 COLUMNS = (

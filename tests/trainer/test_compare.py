@@ -22,7 +22,7 @@ from rich.console import Console
 
 from edge.errors import BadDataError, OutputError, UsageError
 from edge.labels import FER2013_LABELS
-from trainer import baselines, compare, compare_report, keras_file, run_folder
+from trainer import baselines, compare, compare_report, keras_file, model_log, run_folder
 from trainer.baselines import PaperNetwork, Reported, find_presets
 from trainer.cli import main
 from trainer.compare_plan import Job, begin, divide, plan
@@ -55,9 +55,14 @@ def planned(
     return plan(presets or [SMALL], dataset, out, split=split, **options)
 
 
-def train(job: Job, dataset: Dataset, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def train(
+    job: Job,
+    dataset: Dataset,
+    say: Callable[[str], None] = lambda line: None,
+    look: Callable[[Any], None] | None = lambda entry: None,
+) -> dict[str, Any]:
     begin([job], 32)
-    return compare.run(job, dataset, bar=lambda what: nullcontext(lambda done, total: None), say=say)
+    return compare.run(job, dataset, bar=lambda what: nullcontext(lambda done, total: None), say=say, look=look)
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +140,13 @@ def test_a_result_without_something_that_is_shown_of_it_is_named_before_anything
     [job] = planned(drawn, tmp_path)
     whole = train(job, drawn)
     refused = []
-    for path in [[key] for key in whole] + [[key, name] for key in ("train", "test") for name in whole[key]]:
+    whole_parts = [[key] for key in whole if key != "test"]  # which is not there before somebody has looked at it
+    for path in whole_parts + [[key, name] for key in ("train", "test") for name in whole[key]]:
         lacking = copy.deepcopy(whole)
         (lacking if len(path) == 1 else lacking[path[0]]).pop(path[-1])
         (job.folder / "result.json").write_text(json.dumps(lacking))
         with suppress(KeyError):
-            assert compare_report.as_table([lacking], []).row_count == 1
+            assert compare_report.as_table([lacking], [], data).row_count == 1
             assert compare_report.draw([lacking], [], data)
             assert compare_report.as_markdown([lacking], [], data, command="", picture="")
             assert lacking["test"]["count"]
@@ -152,6 +158,9 @@ def test_a_result_without_something_that_is_shown_of_it_is_named_before_anything
     (job.folder / "result.json").write_text(json.dumps({**whole, "test": None}))
     with pytest.raises(BadDataError, match=r"result.json: holds no 'test.count'"):
         planned(drawn, tmp_path)
+    del whole["test"]
+    (job.folder / "result.json").write_text(json.dumps(whole))
+    assert planned(drawn, tmp_path)[0].result == whole
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_anything_is_trained(drawn, tmp_path):
@@ -182,6 +191,35 @@ def test_nothing_is_left_in_a_finished_folder_but_what_tells_of_it(drawn, tmp_pa
     result = train(job, drawn)
     assert job.result == json.loads(json.dumps(result))
     assert sorted(path.name for path in job.folder.iterdir()) == ["history.json", "result.json", "run.json"]
+
+
+def test_the_test_split_stays_shut_until_somebody_looks_and_nothing_is_trained_again_for_it(drawn, tmp_path):
+    [job] = planned(drawn, tmp_path / "later", [DROPPING])
+    [at_once] = planned(drawn, tmp_path / "at once", [DROPPING])
+    told: list[str] = []
+    looks: list[Any] = []
+    shut = train(job, drawn, told.append, look=None)
+    assert "test" not in shut
+    assert job.result == json.loads(json.dumps(shut))
+    opened = train(job, drawn, told.append, look=looks.append)
+    assert len(told) == 3
+    assert opened["test"] == train(at_once, drawn)["test"]
+    assert [(look.model, look.sha256, look.result.to_dict()) for look in looks] == [
+        ("small-official", "not kept", opened["test"])
+    ]
+    assert model_log.protocol(looks[0].card) == "literature's"
+    assert not list(job.folder.glob("*.h5"))
+
+
+def test_a_look_that_cannot_be_noted_shows_nothing(drawn, tmp_path):
+    [job] = planned(drawn, tmp_path)
+
+    def full(entry: Any) -> None:
+        raise OutputError("the model log cannot be written")
+
+    with pytest.raises(OutputError, match="model log"):
+        train(job, drawn, look=full)
+    assert job.result is None
 
 
 def test_a_killed_training_goes_on_to_the_figures_of_one_that_was_not(drawn, tmp_path):
@@ -342,7 +380,6 @@ def test_data_whose_name_is_no_utf_8_get_their_page(drawn_npz, tmp_path, monkeyp
     ("options", "message"),
     [
         (["--model", "m.keras"], "give --final with it"),
-        (["--final"], "--final is for --model"),
         (["--log", "l.md"], "--log"),
     ],
 )
@@ -376,7 +413,7 @@ def rows(trained) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 @pytest.fixture(scope="module")
 def data(drawn) -> dict[str, Any]:
     twice = replace(drawn, validation=drawn.train.where(drawn.train.rows < 10))
-    return compare.describe_data(twice)
+    return compare.describe_data(twice) | {"is_the_papers": True}
 
 
 def test_the_data_s_copies_are_counted(data):
@@ -386,8 +423,8 @@ def test_the_data_s_copies_are_counted(data):
 
 
 @pytest.mark.parametrize(("width", "columns"), [(140, 11), (80, 6)])
-def test_the_table_fits_its_terminal(rows, width, columns):
-    table = compare_report.as_table(*rows, width)
+def test_the_table_fits_its_terminal(rows, data, width, columns):
+    table = compare_report.as_table(*rows, data, width)
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     console.print(table)
     lines = console.export_text().splitlines()
@@ -395,6 +432,26 @@ def test_the_table_fits_its_terminal(rows, width, columns):
     assert [line.split()[0] for line in lines[1:]] == ["small", "random", "random", "ours.tflite"]
     assert "random 80:20" in lines[3]
     assert f"{100 * rows[0][0]['test']['accuracy']:.1f} % ±" in lines[1]
+
+
+@pytest.mark.parametrize(("width", "columns"), [(140, 9), (80, 6)])
+def test_of_a_test_split_that_is_shut_nothing_is_shown(trained, data, width, columns):
+    shut = [{key: value for key, value in each.items() if key != "test"} for each in trained]
+    table = compare_report.as_table(shut, [], data, width)
+    assert len(table.columns) == columns
+    assert "test" not in [column.header for column in table.columns]
+    page = compare_report.as_markdown(shut, [], data, command="mien-train compare x", picture="")
+    assert f"| {100 * shut[0]['validation']['accuracy']:.1f} % ± " in page
+    assert "the points by which our validation lies over the paper's" in page
+    assert "*No copies*" not in page
+    assert compare_report.draw(shut, [], data).startswith(b"\x89PNG")
+
+
+def test_other_images_than_the_papers_have_no_difference_from_them(rows, data):
+    other = data | {"is_the_papers": False}
+    assert "difference" not in [column.header for column in compare_report.as_table(*rows, other).columns]
+    page = compare_report.as_markdown(*rows, other, command="mien-train compare x", picture="")
+    assert "not FER2013 as the papers have it" in page
 
 
 def test_the_page_tells_what_was_measured_what_leaks_and_what_is_unsaid(rows, data):
@@ -430,6 +487,7 @@ def test_the_command_prints_draws_writes_and_trains_nothing_twice(drawn_npz, tmp
     monkeypatch.setattr(baselines, "PRESETS", (SMALL, RANDOM))
     page, picture = tmp_path / "docs" / "papers.md", tmp_path / "docs" / "papers.png"
     command = ["compare", str(drawn_npz), "--size", "32", "--out", str(tmp_path / "runs"), "--epochs", "1"]
+    command += ["--final", "--log", str(tmp_path / "log.md")]
     written = ["--markdown", str(page), "--png", str(picture)]
     assert main([*command, *written]) == 0
     said = capsys.readouterr()
@@ -440,16 +498,44 @@ def test_the_command_prints_draws_writes_and_trains_nothing_twice(drawn_npz, tmp
     ]
     assert "random-paper: epoch 1 of 1" in said.err
     assert "3 of 3, random-paper: " in said.err
-    assert "mien-train compare drawn.npz --epochs 1 --size 32 --markdown papers.md --png papers.png" in page.read_text()
+    assert "note: drawn.npz is not FER2013 as the papers have it" in said.err
+    options = "--epochs 1 --size 32 --markdown papers.md --png papers.png --final"
+    assert f"mien-train compare drawn.npz {options}\n" in page.read_text()
     assert "](papers.png)" in page.read_text()
     assert picture.read_bytes().startswith(b"\x89PNG")
     monkeypatch.setattr(compare, "run", interrupted)
     assert main([*command, "--json"]) == 0
     again = capsys.readouterr()
     assert again.err.count("finished before") == 3
+    looks = [line for line in (tmp_path / "log.md").read_text().splitlines() if "not kept" in line]
+    assert [line.split(" | ")[1] for line in looks] == ["small-official", "random-official", "random-paper"]
     told = json.loads(again.out)
     assert [each["split"] for each in told["results"]] == ["official", "official", "paper"]
     assert told["data"]["images"]["test"] == 35
+
+
+def test_without_final_the_command_scores_on_validation_and_an_earlier_look_is_not_shown(
+    drawn_npz, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(baselines, "PRESETS", (SMALL,))
+    monkeypatch.chdir(tmp_path)
+    command = ["compare", str(drawn_npz), "--size", "32", "--epochs", "1"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert "on 35 validation images" in said.err
+    assert "The test split stays shut; --final opens it" in said.out
+    assert not (tmp_path / "docs").exists()
+    assert main([*command, "--final"]) == 0
+    assert "on 35 test images" in capsys.readouterr().err
+    assert main([*command, "--json"]) == 0
+    assert "test" not in json.loads(capsys.readouterr().out)["results"][0]
+
+
+def test_what_a_network_lacks_is_said_where_it_is_trained(drawn_npz, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(baselines, "PRESETS", (replace(SMALL, pretrained="vgg16"),))
+    command = ["compare", str(drawn_npz), "--size", "32", "--epochs", "1", "--out", str(tmp_path)]
+    assert main([*command, "--vgg16-weights", "none"]) == 0
+    assert "  without ImageNet's weights: trained from scratch, all layers" in capsys.readouterr().err.splitlines()
 
 
 def test_the_command_leaves_labels_out_before_anything_else(drawn_npz, tmp_path, monkeypatch, capsys):
