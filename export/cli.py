@@ -121,7 +121,7 @@ def _convert(args: argparse.Namespace) -> int:
 
     refuse_overwriting({"--out": args.out}, (args.network, args.data))
     refuse_unwritable(args.out)
-    dataset = clean(load(args.data, size=args.size, drop=args.drop))
+    dataset = clean(load(args.data, size=args.size, drop=args.drop, network=args.network))
     with progress_bar(f"converting {args.network.name}", at_once=True):
         content = convert(
             args.network,
@@ -158,7 +158,7 @@ def _verify(args: argparse.Namespace) -> int:
         refuse_unwritable(args.model)
     if args.final:
         model_log.refuse_unusable(args.log or model_log.DEFAULT)
-    dataset = load(args.data, size=args.size, drop=args.drop)
+    dataset = load(args.data, size=args.size, drop=args.drop, network=args.network)
     splits = verification.FINAL if args.final else verification.CHOSEN_ON
     with progress_bar(f"verifying {args.model.name}", at_once=True) as progress:
         result = verification.verify(args.network, args.model, dataset, splits=splits, progress=progress)

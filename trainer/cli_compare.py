@@ -134,7 +134,8 @@ def _compare(args: argparse.Namespace) -> int:
         refuse_unwritable(path)
     if args.final:
         model_log.refuse_unusable(log)
-    dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
+    own_network = next(iter(args.model), None)
+    dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop, network=own_network)
     # Anew, as each training's are: an image's copy under a label that was left out is not trained on.
     dataset = replace(dataset, test_copied=copied_in(dataset.train, dataset.test))
     if not args.presets:

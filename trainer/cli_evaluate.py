@@ -95,7 +95,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         output_file.refuse_unwritable(path)
     if args.final:
         model_log.refuse_unusable(log)
-    dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
+    dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop, network=args.model)
     name = "test" if args.final else args.split
     split = dataset.split(name)
     classifier = evaluation.open_classifier(args.model, dataset.labels, args.size)

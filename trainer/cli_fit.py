@@ -253,7 +253,8 @@ def _train(args: argparse.Namespace) -> Path:
     from trainer import datasets, keras_file, training
     from trainer.votes import read_votes, votes_of
 
-    dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop)
+    teacher = next(iter(args.teachers), None)
+    dataset = load(args.data, size=args.size, cache=not args.no_cache, drop=args.drop, network=teacher)
     if not args.keep_copies:
         with progress_bar("looking for near copies") as progress:
             dataset = datasets.clean(dataset, strictly=args.strict, progress=progress)

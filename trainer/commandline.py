@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import UnavailableError
+from edge.labels import FER2013_LABELS
 
 if TYPE_CHECKING:
     from trainer.datasets import Dataset
@@ -28,8 +29,18 @@ def add_drop(parser: Any) -> None:
     )  # fmt: skip
 
 
-def load(source: Path, *, size: int, cache: bool = True, drop: Sequence[str] = ()) -> Dataset:
-    """Read a data set with a progress bar, and what is strange about it, on stderr; leave out the labels `drop`."""
+def load(
+    source: Path, *, size: int, cache: bool = True, drop: Sequence[str] = (), network: Path | None = None
+) -> Dataset:
+    """Read a data set with a progress bar, and what is strange about it, on stderr; leave out the labels `drop`.
+
+    Args:
+        source: see `trainer.datasets.load_dataset`, as for `size` and `cache`.
+        size: of the faces.
+        cache: whether a parsed CSV is kept.
+        drop: labels to leave out.
+        network: what it is for, whose labels it gets; None: one that is yet to be trained.
+    """
     from trainer import datasets
 
     with progress_bar(f"reading {source.name}") as progress:
@@ -37,10 +48,26 @@ def load(source: Path, *, size: int, cache: bool = True, drop: Sequence[str] = (
     if dataset.warning:
         print(f"warning: {dataset.warning}", file=sys.stderr)
     dataset = datasets.drop_labels(dataset, drop)
+    dataset = datasets.labelled_for(dataset, _known_labels(network) if network else None)
     if unseen := [label for number, label in enumerate(dataset.labels) if number not in dataset.train.labels]:
-        leave_out = f"--drop {','.join([*drop, *unseen])} leaves {'it' if len(unseen) == 1 else 'them'} out"
-        print(f"note: {dataset.name}: there is no training image of {', '.join(unseen)}: {leave_out}", file=sys.stderr)
+        leave_out = f": --drop {','.join([*drop, *unseen])} leaves {'it' if len(unseen) == 1 else 'them'} out"
+        print(
+            f"note: {dataset.name}: there is no training image of {', '.join(unseen)}"
+            + (leave_out if len(dataset.labels) - len(unseen) >= 2 else ""),
+            file=sys.stderr,
+        )
     return dataset
+
+
+def _known_labels(network: Path) -> Sequence[str]:
+    """The labels of a network's file; FER2013's where it tells none."""
+    if network.suffix == ".tflite":
+        from edge.modelfile import read_model_file
+
+        return read_model_file(network).labels or FER2013_LABELS
+    from trainer import keras_file
+
+    return keras_file.read_card(network).get("labels") or FER2013_LABELS
 
 
 @contextlib.contextmanager

@@ -196,13 +196,15 @@ def drop_labels(dataset: Dataset, names: Sequence[str]) -> Dataset:
 
     Args:
         dataset: split already, so that who tests does not depend on what is dropped.
-        names: labels of `dataset`; none: it comes back as it is.
+        names: labels of `dataset`, in upper or lower case; none: it comes back as it is.
 
     Raises:
         UsageError: a label that is not there, fewer than two left, or a split without an image.
     """
     if not names:
         return dataset
+    spelled = {label.casefold(): label for label in dataset.labels}
+    names = [name if name in dataset.labels else spelled.get(name.casefold(), name) for name in names]
     there = f"{dataset.name} has the labels {', '.join(dataset.labels)}"
     for name in names:
         if name not in dataset.labels:
@@ -228,6 +230,29 @@ def drop_labels(dataset: Dataset, names: Sequence[str]) -> Dataset:
         test=test,
         test_copied=dataset.test_copied[number[dataset.test.labels] >= 0],
     )
+
+
+def labelled_for(dataset: Dataset, known: Sequence[str] | None) -> Dataset:
+    """Bring a data set's labels to those of the network that it is for, or that is to be trained on it.
+
+    A folder is read with all of FER2013's labels where its own are among them. Those of which it has no image leave
+    it, so that `happy/` and `sad/` alone make a network of two, unless the network knows them.
+
+    Args:
+        dataset: any. A file is to have all of its labels, and keeps them.
+        known: the network's labels, whose order is taken over where they are the same; None: it is yet to be trained.
+    """
+    found = set(pooled(dataset).labels.tolist())
+    kept = [label for number, label in enumerate(dataset.labels) if number in found or label in (known or ())]
+    if dataset.rows == 0 and len(kept) >= 2:
+        dataset = replace(drop_labels(dataset, sorted({*dataset.labels} - {*kept})), name=dataset.name)
+    if known is None or set(known) != set(dataset.labels):
+        return dataset
+    number = np.array([known.index(label) for label in dataset.labels], dtype=np.int64)
+    train, validation, test = (
+        replace(split, labels=number[split.labels]) for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    return replace(dataset, labels=tuple(known), train=train, validation=validation, test=test)
 
 
 def resplit(dataset: Dataset, shares: tuple[float, float, float], seed: int) -> Dataset:

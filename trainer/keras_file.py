@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,7 @@ def load_network(path: Path) -> tuple[keras.Model, dict[str, Any]]:
         BadDataError: it is not a `.keras` file, is cut short, or names anything but Keras's plain layers (a Lambda
             layer is arbitrary code), which is refused before anything is loaded.
     """
-    if not path.is_file():
-        raise InputNotFoundError(f"{path}: no such file; mien-train fit writes one to RUN/model.keras")
-    if path.suffix != ".keras":  # Keras goes by the name, and would read an .h5 in its old way, unchecked
-        raise BadDataError(f"{path}: not a network that can be loaded: its name must end in .keras")
+    _refuse_other_kinds(path)
     try:
         with zipfile.ZipFile(path) as archive:
             card = _read_card(archive, path)
@@ -73,16 +71,37 @@ def load_network(path: Path) -> tuple[keras.Model, dict[str, Any]]:
     except MienError:
         raise
     except Exception as error:  # Keras raises whatever its layers raise on a file that is not what it should be
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadDataError(f"{path}: not a network that can be loaded: {reason}") from error
+        raise _not_loadable(path, error) from error
     _refuse_other_shapes(network, path)
     return network, card
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The card alone, without loading the network; empty where another program wrote the file."""
-    with zipfile.ZipFile(path) as archive:
-        return _read_card(archive, path)
+    """The card alone, without loading the network; empty where another program wrote the file.
+
+    Raises:
+        InputNotFoundError, BadDataError: it is not there, or no `.keras` file.
+    """
+    _refuse_other_kinds(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read_card(archive, path)
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, MienError):
+            raise
+        raise _not_loadable(path, error) from error
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    if not path.is_file():
+        raise InputNotFoundError(f"{path}: no such file; mien-train fit writes one to RUN/model.keras")
+    if path.suffix != ".keras":  # Keras goes by the name, and would read an .h5 in its old way, unchecked
+        raise BadDataError(f"{path}: not a network that can be loaded: its name must end in .keras")
+
+
+def _not_loadable(path: Path, error: Exception) -> BadDataError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return BadDataError(f"{path}: not a network that can be loaded: {reason}")
 
 
 def _read_card(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:

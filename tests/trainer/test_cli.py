@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.labels import FER2013_LABELS
 from trainer.cli import main
 from trainer.commandline import load
 
@@ -119,14 +120,38 @@ def test_labels_can_be_left_out_of_a_training_and_must_be_of_its_evaluation_too(
     assert "cannot drop 'joy': drawn.npz has the labels angry" in capsys.readouterr().err
 
 
+def save_dense(labels, path):
+    import keras
+
+    from trainer.keras_file import save_network
+
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(len(labels))])
+    save_network(network, {"labels": list(labels)}, path)
+
+
+@pytest.mark.trainer
 def test_labels_without_a_training_image_are_told_with_what_leaves_them_out(make_folders, tmp_path, capsys):
     make_folders(tmp_path, ("happy", "sad", "neutral"), 20)
     unseen = ("angry", "disgust", "fear", "surprise")
-    load(tmp_path, size=32, cache=False)
+    network = tmp_path / "network.keras"
+    save_dense(FER2013_LABELS, network)
+    load(tmp_path, size=32, cache=False, network=network)
     told = f"there is no training image of {', '.join(unseen)}: --drop {','.join(unseen)} leaves them out"
     assert told in capsys.readouterr().err
     load(tmp_path, size=32, cache=False, drop=unseen)
     assert "no training image" not in capsys.readouterr().err
+
+
+@pytest.mark.trainer
+def test_a_folder_has_the_labels_of_its_folders_and_what_is_for_a_network_has_that_ones(make_folders, tmp_path, capsys):
+    make_folders(tmp_path, ("sad", "happy"), 20)
+    network = tmp_path / "network.keras"
+    save_dense(["sad", "happy"], network)
+    own, known = load(tmp_path, size=32, cache=False), load(tmp_path, size=32, cache=False, network=network)
+    assert (own.labels, own.name, known.labels) == (("happy", "sad"), tmp_path.name, ("sad", "happy"))
+    assert (own.train.images == known.train.images).all()
+    assert (own.train.labels == 1 - known.train.labels).all()
+    assert "note" not in capsys.readouterr().err
 
 
 @pytest.mark.trainer
