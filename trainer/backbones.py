@@ -122,6 +122,14 @@ def find_weights(place: str, backbone: str, width: float) -> str:
     )
 
 
+def refuse_missing(weights: str, backbone: str) -> None:
+    """Raise InputNotFoundError where `weights` should be a file and is none."""
+    if weights not in (IMAGENET, SCRATCH) and not Path(weights).is_file():
+        raise InputNotFoundError(
+            f"{weights}: no such weights file; name a no_top .h5 of {backbone}, 'imagenet' to download it, or 'none'"
+        )
+
+
 def set_backbone_trainable(network: keras.Model, trainable: bool) -> None:
     """Freeze or free everything but the head. Frozen batch norm also keeps its statistics."""
     for layer in network.layers:
@@ -156,10 +164,7 @@ def _pretrained(backbone: str, width: float, weights: str) -> keras.Model:
                 "name a file with --weights PATH, or start from nothing with --weights none"
             ) from error
     path = Path(weights)
-    if not path.is_file():
-        raise InputNotFoundError(
-            f"{path}: no such weights file; name a no_top .h5 of {backbone}, 'imagenet' to download it, or 'none'"
-        )
+    refuse_missing(weights, backbone)
     network = build(weights=None, **kind)
     try:
         network.load_weights(path)

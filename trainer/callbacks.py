@@ -19,9 +19,9 @@ class StopAtNaN(keras.callbacks.Callback):
     A step's loss is looked at when the next one is under way, so that an accelerator never waits for the host.
     """
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState, *, phase: str) -> None:
         super().__init__()
-        self._state = state
+        self._state, self._phase = state, phase
         self._epoch = 0
         self._before: tuple[int, Any] | None = None
 
@@ -46,11 +46,13 @@ class StopAtNaN(keras.callbacks.Callback):
 
     def _stop(self, where: str) -> None:
         good = len(self._state.history)
-        kept = f"The last good checkpoint is epoch {good}" if good else "No epoch was finished"
+        kept = (
+            f"The last good checkpoint is epoch {good}, {self._state.checkpoint}" if good else "No epoch was finished"
+        )
         start = f" and --weights {self._state.best_path}, the best network so far" if good else ""
+        rate = "--head-learning-rate" if self._phase == "head" else "--learning-rate"
         raise BadDataError(
-            f"{self._state.folder}: the loss is not a number {where}; lower --learning-rate, with another "
-            f"--out{start}. {kept}"
+            f"{self._state.folder}: the loss is not a number {where}; lower {rate}, with another --out{start}. {kept}"
         )
 
 

@@ -38,7 +38,7 @@ def _run(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if getattr(args, "preset", None):
         args = with_preset(args, parser, argv)
-    # TensorFlow's own start-up notes would bury ours.
+    # TensorFlow's own notes would bury ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     command: int = args.command(args)

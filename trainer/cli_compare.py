@@ -80,7 +80,8 @@ def add_compare(commands: Any) -> None:
     )
     what.add_argument(
         "--mobilenet-weights", default="imagenet", metavar="FILE",
-        help="a no_top .h5, 'imagenet' to download it, 'none' for random weights (default: %(default)s)",
+        help="a no_top .h5, a folder with it, 'imagenet' to download it, 'none' for random weights (default: "
+        "%(default)s)",
     )  # fmt: skip
     what.add_argument(
         "--vgg16-weights", default="imagenet", metavar="FILE",
@@ -120,6 +121,7 @@ def _compare(args: argparse.Namespace) -> int:
         )
     require_keras()
     from trainer import baselines, compare, compare_plan, model_log
+    from trainer.backbones import find_weights
     from trainer.datasets import copied_in
     from trainer.output_file import refuse_overwriting, refuse_unwritable
 
@@ -127,7 +129,8 @@ def _compare(args: argparse.Namespace) -> int:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     presets = baselines.find_presets(args.presets)
     log = args.log or model_log.DEFAULT
-    weights = (Path(args.mobilenet_weights), Path(args.vgg16_weights))
+    mobilenet = find_weights(args.mobilenet_weights, "mobilenet_v1", 1.0)
+    weights = (Path(mobilenet), Path(args.vgg16_weights))
     outputs = {"--log": log if args.final else None, "--markdown": args.markdown, "--png": args.png}
     refuse_overwriting(outputs, (args.data, *args.model, *weights))
     for path in filter(None, (args.markdown, args.png)):
@@ -153,7 +156,7 @@ def _compare(args: argparse.Namespace) -> int:
         split=args.split,
         seed=args.seed,
         epochs=args.epochs,
-        weights={"mobilenet": args.mobilenet_weights, "vgg16": args.vgg16_weights},
+        weights={"mobilenet": mobilenet, "vgg16": args.vgg16_weights},
         dropped=args.drop,
     )
     own = [compare.evaluate_model(path, dataset) for path in args.model]

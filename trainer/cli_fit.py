@@ -35,12 +35,17 @@ def add_fit(commands: Any) -> None:
         "fit",
         help="train, or go on training",
         description="Trains in a folder of its own and goes on there when the same command is given again.",
-        epilog=f"presets:\n{list_presets()}",
+        epilog=f"presets (docs/recipe.md tells how long they took and what they gave):\n{list_presets()}",
     )
     fit.set_defaults(command=_fit, preset_parser=fit)
     fit.add_argument("data", type=Path, help=DATA_HELP)
     fit.add_argument("--out", type=Path, help="the run's folder (default: runs/PRESET, else runs/mien)")
-    fit.add_argument("--preset", metavar="NAME", help="the options of a training below; options given beside it win")
+    fit.add_argument(
+        "--preset", metavar="NAME",
+        help="the options of a training below; options given beside it win. Its teachers are trained first, in folders "
+        "beside --out and as their presets have it: of the options beside it they get --weights, --votes, --drop, "
+        "--keep-copies, --strict and --no-cache alone",
+    )  # fmt: skip
     _add_network(fit.add_argument_group("network"))
     _add_training(fit.add_argument_group("training"))
     _add_lessons(fit.add_argument_group("lessons beside the labels"))
@@ -77,7 +82,11 @@ def _add_network(net: Any) -> None:
         "--last-stride", type=int, choices=[1, 2],
         help="1 ends in a map of twice the side, at a greater cost (default: %(default)s)",
     )  # fmt: skip
-    net.add_argument("--dropout", type=number(0, 0.9), help="(default: %(default)s)")
+    net.add_argument(
+        "--dropout",
+        type=number(0, 0.9),
+        help="share of the features that each step does without (default: %(default)s)",
+    )
 
 
 def _add_training(how: Any) -> None:
@@ -87,16 +96,21 @@ def _add_training(how: Any) -> None:
         type=whole(0, 1_000),
         help="epochs with the backbone frozen, first (default: %(default)s)",
     )
-    how.add_argument("--batch", type=whole(2, 65_536), help="(default: %(default)s)")
+    how.add_argument("--batch", type=whole(2, 65_536), help="images a step (default: %(default)s)")
     how.add_argument(
         "--learning-rate",
         type=number(1e-7, 10),
         help="peak of the cosine schedule (default: %(default)s)",
     )
-    how.add_argument("--head-learning-rate", type=number(1e-7, 10), help="(default: %(default)s)")
-    how.add_argument("--warmup-steps", type=whole(0, 10**6), help="(default: %(default)s)")
+    how.add_argument("--head-learning-rate", type=number(1e-7, 10), help="that of --head-epochs (default: %(default)s)")
+    how.add_argument(
+        "--warmup-steps", type=whole(0, 10**6), help="over which the rate rises from nothing (default: %(default)s)"
+    )
     how.add_argument("--weight-decay", type=number(0, 10), help="AdamW's (default: %(default)s)")
-    how.add_argument("--label-smoothing", type=number(0, 0.9), help="(default: %(default)s)")
+    how.add_argument(
+        "--label-smoothing", type=number(0, 0.9),
+        help="share of its label that an image gives to all of them (default: %(default)s)",
+    )  # fmt: skip
     how.add_argument(
         "--ema",
         type=number(0, 0.99999),
@@ -114,8 +128,8 @@ def _add_training(how: Any) -> None:
     )  # fmt: skip
     how.add_argument(
         "--closer", type=number(0, 1),
-        help="how much closer than the face's crop views are, a standard deviation of the logarithm; a Haar box's is "
-        "0.17 (default: %(default)s)",
+        help="how far views zoom in on a face: the standard deviation of the scale's logarithm; the boxes that Haar "
+        "finds have 0.17 (default: %(default)s)",
     )  # fmt: skip
     how.add_argument("--blur", type=number(0, 1), help="share of views out of focus (default: %(default)s)")
     how.add_argument("--noise", type=number(0, 1), help="share of views with a sensor's noise (default: %(default)s)")
@@ -124,7 +138,9 @@ def _add_training(how: Any) -> None:
         type=whole(0, 10_000),
         help="stop after so many epochs without a gain on the validation split, 0: never (default: %(default)s)",
     )
-    how.add_argument("--seed", type=whole(0, 2**31 - 1), help="(default: %(default)s)")
+    how.add_argument(
+        "--seed", type=whole(0, 2**31 - 1), help="of first weights, order and views (default: %(default)s)"
+    )
 
 
 def _add_lessons(lessons: Any) -> None:
@@ -188,10 +204,31 @@ def with_preset(args: argparse.Namespace, parser: Parser, argv: Sequence[str]) -
 
 
 def _fit(args: argparse.Namespace) -> int:
+    _refuse_idle(args)
     require_keras()
     _refuse_missing(args)
+    if len(chain := _chain(args)) > 1:
+        print("trainings, each in a folder of its own:")
+        for each in reversed(chain):
+            print(f"  {_run_name(each)}: {each.head_epochs + each.epochs} epochs, in {_out(each)}")
     _train(args)
     return 0
+
+
+def _refuse_idle(args: argparse.Namespace) -> None:
+    """Raise UsageError for an option that somebody gave and that would do nothing."""
+    taught = bool(args.teachers or _preset(args).teachers)
+    idle = {
+        "--no-augmentation leaves nothing for it to do": (VIEWS, args.no_augmentation),
+        "there is no --teacher": (("distillation", "temperature"), not taught),
+        "there are no --votes": (("votes_weight",), args.votes in (None, "none")),
+        "--head-epochs is 0": (("head_learning_rate",), not args.head_epochs),
+        "--weights none has seen no pixels": (("weights_scaling",), args.weights == "none"),
+    }
+    for why, (names, does_nothing) in idle.items():
+        for name in names:
+            if does_nothing and getattr(args, name) != args.preset_parser.get_default(name):
+                raise UsageError(f"--{name.replace('_', '-')} would do nothing: {why}")
 
 
 def _refuse_missing(args: argparse.Namespace) -> None:
@@ -203,7 +240,7 @@ def _refuse_missing(args: argparse.Namespace) -> None:
         BadDataError: weights do not fit the network that is to start from them.
     """
     from trainer import trained, training
-    from trainer.backbones import LAST_STRIDE_BLOCK, SCRATCH, TRAINED
+    from trainer.backbones import LAST_STRIDE_BLOCK, SCRATCH, TRAINED, refuse_missing
     from trainer.slimming import slim
 
     if _preset(args).votes and not args.votes:
@@ -229,6 +266,9 @@ def _refuse_missing(args: argparse.Namespace) -> None:
             "are caffe's"
         )
     chain = _chain(args)
+    for each in chain:
+        if (start := _weights(each)) != TEACHER:
+            refuse_missing(start, each.backbone)
     starts = {(each.backbone, each.width, _weights(each)) for each in chain}
     if len({start for start in starts if start[2] == args.weights and Path(start[2]).is_file()}) > 1:
         raise UsageError(
@@ -272,14 +312,18 @@ def _train(args: argparse.Namespace) -> Path:
         if not teachers:
             raise UsageError(f"--weights {TEACHER}: there is none; name one with --teacher, or a preset that has one")
         weights = str(teachers[0])
-    best = training.fit(
-        dataset,
-        Settings.of_options(vars(args), weights=weights, votes=votes, teachers=tuple(map(str, teachers))),
-        out,
-        source=dataset.name,
-        command=_repeatable(args),
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
+    try:
+        best = training.fit(
+            dataset,
+            Settings.of_options(vars(args), weights=weights, votes=votes, teachers=tuple(map(str, teachers))),
+            out,
+            source=dataset.name,
+            command=_repeatable(args),
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    except KeyboardInterrupt:
+        print(f"\nstopped; {out} keeps every finished epoch, and the same command goes on from there", file=sys.stderr)
+        raise
     history = json.loads((out / "history.json").read_text(encoding="utf-8"))
     chosen = keras_file.read_card(best)["selected"]
     print(

@@ -10,12 +10,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.chatter import without_chatter
 from edge.errors import UnavailableError
 from edge.labels import FER2013_LABELS
 
 if TYPE_CHECKING:
     from trainer.datasets import Dataset
     from trainer.readers import Progress
+
+_CHATTER = (b"WARNING: All log messages before absl::InitializeLog()", b"I0000 ")
+"""What TensorFlow's libraries say while they are loaded, whatever TF_CPP_MIN_LOG_LEVEL is."""
 
 DATA_HELP = "fer2013.csv, icml_face_data.csv, an .npz, or a folder of images (train/angry/*.png or angry/*.png)"
 NO_CACHE_HELP = "parse a CSV anew; its images are else kept for the next time, for you alone, in ~/.cache/mien"
@@ -109,7 +113,8 @@ def require_keras() -> None:
     if missing:
         raise UnavailableError(f"{missing[0]} is not installed here; the trainer needs: pip install 'mien[trainer]'")
     try:
-        import keras  # noqa: F401  # finds its backend, or not
+        with without_chatter(*_CHATTER):
+            import keras  # noqa: F401  # finds its backend, or not
     except ImportError as error:
         raise UnavailableError(
             f"Keras finds no backend ({error}); pip install 'mien[trainer]', or set KERAS_BACKEND to jax or torch"

@@ -88,13 +88,23 @@ def draw_confusion(figure: Figure, result: Evaluation) -> None:
     axes.set_ylabel("truth")
 
 
+FEWEST_ANSWERS = 10
+"""A bin of fewer says next to nothing, and is no part of the line."""
+
+
 def draw_reliability(figure: Figure, bins: Reliability) -> None:
     """Accuracy against confidence, and how many answers have which confidence."""
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     upper.plot([0, 1], [0, 1], color="#6b7686", linestyle="--", linewidth=1, label="as it should be")
-    upper.plot(bins.confidence, bins.accuracy, color=COLOURS[0], marker="o", markersize=4, label="measured")
+    many = bins.count >= FEWEST_ANSWERS
+    upper.plot(bins.confidence[many], bins.accuracy[many], color=COLOURS[0], marker="o", markersize=4, label="measured")
+    if not many.all():
+        upper.plot(
+            bins.confidence[~many], bins.accuracy[~many], color=COLOURS[0], marker="o", markersize=4, linestyle="",
+            fillstyle="none", label=f"fewer than {FEWEST_ANSWERS} answers",
+        )  # fmt: skip
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-    upper.legend(loc="upper left")
+    upper.legend(loc="best")
     lower.bar(bins.confidence, bins.count / bins.count.sum(), width=0.045, color=COLOURS[0])
     lower.set(xlabel="confidence", ylabel="share")
     _percent(upper, "y")

@@ -153,6 +153,11 @@ def find_preset(name: str) -> Preset:
 
 
 def list_presets() -> str:
-    """Every preset's name and summary, a line each, for `--help`."""
-    wide = max(map(len, PRESETS))
-    return "\n".join(f"  {name:<{wide}}  {preset.summary}" for name, preset in PRESETS.items())
+    """Every preset's name and summary, what is trained before it and what it needs, for `--help`."""
+    lines = []
+    for name, preset in PRESETS.items():
+        needs = [f"after {' and '.join(preset.teachers)}"] if preset.teachers else []
+        needs += ["with --votes"] if preset.votes else []
+        lines.append(f"  {name}" + (f" ({', '.join(needs)})" if needs else ""))
+        lines.append(f"      {preset.summary}")
+    return "\n".join(lines)

@@ -67,7 +67,9 @@ def read_csv(path: Path, progress: Progress | None = None) -> Raw:
             if images and pixels_at > max(emotion_at, usage_at):
                 _refuse_lost_digits(path, raw)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadDataError(f"{path}: not a CSV of text ({error})") from error
+        raise BadDataError(
+            f"{path}: not a CSV of text ({error}); expected fer2013.csv, icml_face_data.csv, an .npz or a folder"
+        ) from error
     if not images:
         raise BadDataError(f"{path}: no rows under the header; download fer2013.csv again")
     return (

@@ -51,11 +51,16 @@ class Epochs:
     def _weights_path(self, epoch: int) -> Path:
         return self.folder / f"resume-{epoch:04d}.weights.h5"
 
+    @property
+    def checkpoint(self) -> Path:
+        """The weights that the next epoch starts from."""
+        return self._weights_path(len(self.history))
+
     def resume(self, model: keras.Model, phase: str) -> None:
         """Take weights and optimizer where the last finished epoch left them."""
         if not self.history:
             return
-        path = self._weights_path(len(self.history))
+        path = self.checkpoint
         # The optimizer's state only fits the phase that it was saved in; the weights always fit.
         try:
             if self.history[-1]["phase"] == phase:

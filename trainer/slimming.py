@@ -38,7 +38,7 @@ def slim(wide: keras.Model, narrow: keras.Model, outputs: Sequence[int | None] |
         if layer.name != "logits" and not _is_wider(known.get(layer.name, []), layer.get_weights(), same=uncut):
             raise UsageError(
                 f"--weights: no {narrow.name} can be cut out of {wide.name} ({layer.name} does not fit); "
-                "name the same network, or a wider MobileNetV1 of the same stem"
+                "it takes the same network, or a wider MobileNetV1 of the same stem"
             )
     read = np.arange(layers[0].weights[0].shape[2])
     as_deep = len(layers) == len(order) and "logits" in known

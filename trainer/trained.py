@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.crop import crop_face
-from edge.errors import BadDataError
+from edge.errors import BadDataError, UsageError
 from edge.frame import Box
 from edge.interpreter import make_interpreter
 from edge.modelcard import ModelCard, provenance_of
@@ -78,8 +78,18 @@ def start_from(path: Path, network: keras.Model, faces: NDArray[np.uint8], label
     if path.suffix == ".tflite":
         restate(wide, _resized(faces, wide.input_shape[1]))
     known = card.get("labels")
-    slim(wide, network, known and [known.index(label) if label in known else None for label in labels])
+    try:
+        slim(wide, network, known and [known.index(label) if label in known else None for label in labels])
+    except UsageError as error:
+        raise UsageError(f"{error}. {name_of(path)} is of {_options(provenance_of(card))}") from error
     reestimate(network, faces)  # where channels were left out, other sums come in
+
+
+def _options(told: Mapping[str, Any]) -> str:
+    """What to ask `mien-train fit` for to get a network of the same shape."""
+    shape = told.get("settings", {})
+    words = [f"--{name.replace('_', '-')} {shape[name]}" for name in _SHAPE if name in shape]
+    return " ".join([f"--backbone {told.get('architecture', 'not told')}", *words])
 
 
 def _resized(faces: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

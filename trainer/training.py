@@ -266,7 +266,7 @@ def jit_choice() -> str | bool:
 def _callbacks(
     state: RunState, network: keras.Model, dataset: Dataset, card: dict[str, Any], settings: Settings, phase: str
 ) -> list[keras.callbacks.Callback]:
-    callbacks: list[keras.callbacks.Callback] = [StopAtNaN(state), Checkpoint(state)]
+    callbacks: list[keras.callbacks.Callback] = [StopAtNaN(state, phase=phase), Checkpoint(state)]
     if settings.ema:
         # After Checkpoint, which keeps the raw weights to go on from, and before KeepBest, which keeps the EMA ones. A
         # frozen backbone's batch norm fits as it is.

@@ -214,6 +214,11 @@ def test_a_network_of_ours_to_start_from_is_not_handed_on_to_the_teachers(runs, 
             "no such stride in mobilenet_v1 cut to --blocks 11; keep 12",
         ),
         (["--weights", "shipped", "--weights-scaling", "caffe"], "takes pixels as it did; give --weights-scaling tf"),
+        (["--no-augmentation", "--mixup", "0.4"], "--mixup would do nothing: --no-augmentation leaves"),
+        (["--distillation", "3"], "--distillation would do nothing: there is no --teacher"),
+        (["--votes-weight", "2"], "--votes-weight would do nothing: there are no --votes"),
+        (["--head-epochs", "0", "--head-learning-rate", "0.1"], "would do nothing: --head-epochs is 0"),
+        (["--weights", "none", "--weights-scaling", "caffe"], "--weights-scaling would do nothing: --weights none"),
     ],
 )
 def test_what_would_do_nothing_is_refused(runs, drawn_npz, capsys, options, message):
