@@ -124,10 +124,13 @@ def find_weights(place: str, backbone: str, width: float) -> str:
 
 def refuse_missing(weights: str, backbone: str) -> None:
     """Raise InputNotFoundError where `weights` should be a file and is none."""
-    if weights not in (IMAGENET, SCRATCH) and not Path(weights).is_file():
-        raise InputNotFoundError(
-            f"{weights}: no such weights file; name a no_top .h5 of {backbone}, 'imagenet' to download it, or 'none'"
-        )
+    if weights in (IMAGENET, SCRATCH) or Path(weights).is_file():
+        return
+    if weights.endswith(TRAINED):
+        raise InputNotFoundError(f"{weights}: no such file; mien-train fit writes one to RUN/model.keras")
+    raise InputNotFoundError(
+        f"{weights}: no such weights file; name a no_top .h5 of {backbone}, 'imagenet' to download it, or 'none'"
+    )
 
 
 def set_backbone_trainable(network: keras.Model, trainable: bool) -> None:

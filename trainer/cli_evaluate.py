@@ -72,7 +72,11 @@ def add_evaluate(commands: Any) -> None:
         "--precision", type=number(0, 1),
         help="an answer is named, and not \"uncertain\", where at least so many such answers are right (default: 0.5)",
     )  # fmt: skip
-    report.add_argument("--show-faces", action="store_true", help="show the pictures of the worst mistakes in it")
+    report.add_argument(
+        "--show-faces",
+        action="store_true",
+        help="show the pictures of the worst mistakes in it, and what their files are called",
+    )
 
 
 def _split(text: str) -> str:
@@ -125,7 +129,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         json.dumps(told) if args.json else report.as_text(result, f"{args.model} on the {name} split of {dataset.name}")
     )
     if found and not args.json:
-        print(f"\n{report.thresholds_as_text(found.naming, found.precision)}\n\n  report    {args.report}")
+        print(f"\n{report.thresholds_as_text(found.naming, found.precision, found.own_naming)}")
+        print(f"\n  report    {args.report}")
     if args.png:
         report.save_confusion(result, f"{args.model.name}, {name} split of {dataset.name}", args.png)
         if not args.json:
@@ -158,6 +163,7 @@ def _examine(args: argparse.Namespace, classifier: Classifier, dataset: Dataset,
             dataset.split(name),
             dataset.validation,
             copied=dataset.test_copied if name == "test" else None,
+            files=dataset.files if args.show_faces else (),
             samples=examination.SAMPLES if args.samples is None else args.samples,
             precision=thresholds.PRECISION if args.precision is None else args.precision,
             progress=progress,

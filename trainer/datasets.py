@@ -24,6 +24,9 @@ Key = Callable[[int], bytes]
 SPLITS = ("train", "validation", "test")
 
 
+LARGE_FOR_A_FACE = 400
+"""Pixels: data sets of faces have 48 to 250 a side, photos a thousand and more."""
+
 NEAR = "near copies of a test split's"
 """Why strict cleaning leaves an image out."""
 
@@ -63,6 +66,7 @@ class Dataset:
         warning: what its reader should be told before trusting it; empty where there is nothing.
         rows: how many rows its file has, whatever became of them; 0 for a folder, whose pictures have no order.
         margin: side of the cut-out square over the side of the face's box, as `edge.crop.crop_face` takes it.
+        files: of a folder, where in it the picture of each row lies; empty for a file.
     """
 
     name: str
@@ -75,6 +79,7 @@ class Dataset:
     warning: str = ""
     rows: int = 0
     margin: float = 1.0
+    files: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:
         """The split called `train`, `validation` or `test`."""
@@ -106,7 +111,7 @@ def load_dataset(
             raise InputNotFoundError(
                 f"{source}: no such file or folder; name fer2013.csv, icml_face_data.csv, an .npz or a folder of images"
             )
-        (names, images, labels, usage), key = _read(source, size, cache, progress)
+        (names, images, labels, usage), key, files, warning = _read(source, size, cache, progress)
     except OSError as error:
         if isinstance(error, MienError):
             raise
@@ -114,7 +119,7 @@ def load_dataset(
     usage = _complete_usage(usage, labels, key)
     everything = Split(_resize_all(images, size), labels, np.arange(len(labels), dtype=np.int64))
     train, validation, test = _parts(source.name, everything, usage)
-    dataset = Dataset(source.name, names, train, validation, test, copied_in(train, test), {})
+    dataset = Dataset(source.name, names, train, validation, test, copied_in(train, test), {}, warning, files=files)
     if source.is_dir():
         return replace(dataset, margin=read_margin(source))
     dataset = replace(dataset, rows=len(labels))
@@ -135,17 +140,21 @@ def _unlike_fer2013(dataset: Dataset) -> str:
     )
 
 
-def _read(source: Path, size: int, cache: bool, progress: Progress | None) -> tuple[Raw, Key]:
-    """What is there, and by what each image is told from the others, whatever `size` is."""
+def _read(source: Path, size: int, cache: bool, progress: Progress | None) -> tuple[Raw, Key, tuple[str, ...], str]:
+    """What is there, by what each image is told from the others, whatever `size` is, a folder's files, a warning."""
     if source.is_dir():
-        raw, files = read_folders(source, size, progress)
-        return raw, lambda row: os.fsencode(files[row])
+        raw, files, side = read_folders(source, size, progress)
+        warning = "" if side < LARGE_FOR_A_FACE else (
+            f"{source.name}: half of its pictures have {side} pixels or more a side; where they are photos and not "
+            "faces cut out of them, mien-train prepare finds and cuts those"
+        )  # fmt: skip
+        return raw, lambda row: os.fsencode(files[row]), tuple(str(file) for file in files), warning
     if source.suffix.lower() == ".npz":
         raw = read_npz(source)
     else:
         read = partial(read_csv, source, progress)
         raw = cached(source, read) if cache else read()
-    return raw, lambda row: raw[1][row].tobytes()
+    return raw, lambda row: raw[1][row].tobytes(), (), ""
 
 
 def _parts(name: str, everything: Split, usage: NDArray[np.int8]) -> tuple[Split, Split, Split]:

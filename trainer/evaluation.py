@@ -80,6 +80,7 @@ class Classifier:
         labels: in the order of its outputs.
         arithmetic: `int8`, or whatever else it computes in.
         temperature: what the file itself says its logits are to be divided by; None where it does not.
+        thresholds: from which calibrated confidence on it names each label; None where the file does not say.
         card: `mien.json`; empty for a foreign model.
         logits: `(images uint8[n, size, size], progress) -> float32[n, n_labels]`; `progress` is told of faces done and
             their number, of a `.keras` network's only at the end.
@@ -89,6 +90,7 @@ class Classifier:
     labels: tuple[str, ...]
     arithmetic: str
     temperature: float | None
+    thresholds: Mapping[str, float] | None
     card: Mapping[str, Any]
     logits: Callable[[NDArray[np.uint8], Progress | None], NDArray[np.float32]]
 
@@ -113,6 +115,7 @@ def open_classifier(path: Path, labels: tuple[str, ...], size: int) -> Classifie
             labels,
             arithmetic,
             None if card is None else card.temperature,
+            None if card is None else {label: card.thresholds.get(label, 0.0) for label in labels},
             {} if card is None else card.content,
             lambda images, progress: _tflite_logits(model, images, progress),
         )
@@ -127,7 +130,7 @@ def open_classifier(path: Path, labels: tuple[str, ...], size: int) -> Classifie
             progress(len(images), len(images))
         return found
 
-    return Classifier(path, labels, "float", None, known, logits)
+    return Classifier(path, labels, "float", None, None, known, logits)
 
 
 def network_logits(

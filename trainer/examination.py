@@ -68,12 +68,14 @@ class Mistake:
     Attributes:
         place: in the split.
         row: in the data set's source, counted from 0.
+        file: within the data set's folder; empty where it is not to be told.
         truth, answer: labels.
         confidence: calibrated, 0 to 1.
     """
 
     place: int
     row: int
+    file: str
     truth: str
     answer: str
     confidence: float
@@ -91,6 +93,7 @@ class Examination:
         risk: `float64[n]`, see `trainer.calibration.risk_by_coverage`.
         precision: what the thresholds were asked for.
         naming: what thresholds fitted on the validation split leave of this one.
+        own_naming: what the model file's own temperature and thresholds leave; None where it has none.
         samples: faces for each level of the curves.
         corruptions, sizes, jitters: see `trainer.robustness`.
         parts: see `trainer.sensitivity`.
@@ -106,6 +109,7 @@ class Examination:
     risk: NDArray[np.float64]
     precision: float
     naming: Naming
+    own_naming: Naming | None
     samples: int
     corruptions: tuple[Curve, ...]
     sizes: Curve
@@ -138,6 +142,7 @@ class Examination:
                 "accuracy_at": {f"{coverage:.0%}": round(self.accuracy_at(coverage), 5) for coverage in COVERAGES},
             },
             "thresholds": {"precision": self.precision, **self.naming.to_dict()},
+            "own_thresholds": self.own_naming and self.own_naming.to_dict(),
             "samples": self.samples,
             "robustness": {curve.name: curve.to_list() for curve in self.corruptions},
             "face_size": self.sizes.to_list(),
@@ -147,7 +152,13 @@ class Examination:
                 for i, label in enumerate(labels)
             },
             "worst_mistakes": [
-                {"row": each.row, "truth": each.truth, "answer": each.answer, "confidence": round(each.confidence, 5)}
+                {
+                    "row": each.row,
+                    **({"file": each.file} if each.file else {}),
+                    "truth": each.truth,
+                    "answer": each.answer,
+                    "confidence": round(each.confidence, 5),
+                }
                 for each in self.mistakes
             ],
         }
@@ -159,6 +170,7 @@ def examine(
     validation: Split,
     *,
     copied: NDArray[np.bool_] | None = None,
+    files: Sequence[str] = (),
     samples: int = SAMPLES,
     precision: float = PRECISION,
     seed: int = 0,
@@ -171,6 +183,7 @@ def examine(
         split: what it is examined on.
         validation: what temperature and thresholds are fitted on; may be `split` itself.
         copied: `bool[len(split)]`, images that stand in the training split too; None where not asked.
+        files: `trainer.datasets.Dataset.files`, where mistakes are to be called by them: they may tell who somebody is.
         samples: faces that the costly parts use; all where there are fewer.
         precision: see `trainer.thresholds.fit_thresholds`.
         seed: chooses those faces and what is done to them.
@@ -200,6 +213,9 @@ def examine(
         risk=risk_by_coverage(confidence, right),
         precision=precision,
         naming=name_sure(shares, split.labels, thresholds),
+        own_naming=None
+        if classifier.thresholds is None
+        else name_sure(probabilities(logits, classifier.temperature or 1.0), split.labels, classifier.thresholds),
         samples=len(chosen),
         corruptions=corruptions,
         sizes=sizes,
@@ -210,7 +226,7 @@ def examine(
             shares[slid],
             lambda faces: probabilities(ask(faces), temperature),
         ),
-        mistakes=_worst(split, labels, shares, right),
+        mistakes=_worst(split, files, labels, shares, right),
         mean_face=_mean_face(split.images) if len(split) >= ENOUGH_FOR_NOBODY else None,
     )
 
@@ -292,7 +308,7 @@ def _curves(
 
 
 def _worst(
-    split: Split, labels: tuple[str, ...], shares: NDArray[np.float64], right: NDArray[np.bool_]
+    split: Split, files: Sequence[str], labels: tuple[str, ...], shares: NDArray[np.float64], right: NDArray[np.bool_]
 ) -> tuple[Mistake, ...]:
     wrong = np.flatnonzero(~right)
     confidence = shares.max(axis=1)
@@ -301,6 +317,7 @@ def _worst(
         Mistake(
             int(place),
             int(split.rows[place]),
+            files[split.rows[place]] if files else "",
             labels[split.labels[place]],
             labels[int(shares[place].argmax())],
             float(confidence[place]),

@@ -212,10 +212,13 @@ def deal(found: Found, shares: Sequence[float], seed: int) -> None:
     if not kept:
         reasons = Counter([face.left_out for face in found.faces] + [other.reason for other in found.others])
         why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        raise BadDataError(
-            f"not one face is left ({why}); frontal faces are found, --min-face 0.03 finds smaller ones, and --whole "
-            "takes each photo as one face that is cut out already"
+        advice = (
+            "keep each photo once, under one label"
+            if found.faces
+            else "frontal faces are found, --min-face 0.03 finds smaller ones, and --whole takes each photo as one face "
+            "that is cut out already"
         )
+        raise BadDataError(f"not one face is left ({why}); {advice}")
     names = sorted({face.photo.label for face in kept})
     numbers: dict[tuple[str, str], int] = {}
     groups = [numbers.setdefault(_group(face.photo), len(numbers)) for face in kept]

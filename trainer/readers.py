@@ -191,11 +191,11 @@ def read_npz(path: Path) -> Raw:
     return names, pixels, emotion.astype(np.int64), usage.astype(np.int8)
 
 
-def read_folders(root: Path, size: int, progress: Progress | None = None) -> tuple[Raw, list[Path]]:
+def read_folders(root: Path, size: int, progress: Progress | None = None) -> tuple[Raw, list[Path], int]:
     """Read `train/angry/*.png` or `angry/*.png`, each picture one face, brought to `size` as the daemon's crop does.
 
     Returns:
-        The pictures, and their paths within `root`.
+        The pictures, their paths within `root`, and the median of their shorter sides in pixels.
 
     Raises:
         InputNotFoundError: there is no picture.
@@ -207,10 +207,12 @@ def read_folders(root: Path, size: int, progress: Progress | None = None) -> tup
     names = class_names({label for _, label, _ in files}, f"{root}: folders")
     position = {name: number for number, name in enumerate(names)}
     images = np.empty((len(files), size, size), dtype=np.uint8)
+    sides = []
     for number, (path, _, _) in enumerate(files):
         gray = read_picture(path).gray
         if max(gray.shape) ** 2 > MAX_PIXELS:  # a strip, whose square would fill the memory
             raise BadDataError(f"{path}: {gray.shape[1]} x {gray.shape[0]} pixels are no face; cut one out of it")
+        sides.append(min(gray.shape))
         images[number] = crop_face(gray, Box(0, 0, gray.shape[1], gray.shape[0]), size)
         if progress and number % 64 == 0:
             progress(number, len(files))
@@ -218,7 +220,8 @@ def read_folders(root: Path, size: int, progress: Progress | None = None) -> tup
         progress(len(files), len(files))
     labels = np.array([position[label] for _, label, _ in files], dtype=np.int64)
     usages = np.array([usage for _, _, usage in files], dtype=np.int8)
-    return (names, images, labels, usages), [path.relative_to(root) for path, _, _ in files]
+    inside = [path.relative_to(root) for path, _, _ in files]
+    return (names, images, labels, usages), inside, int(np.median(sides))
 
 
 def read_margin(root: Path) -> float:

@@ -35,8 +35,8 @@ def as_text(result: Evaluation, title: str) -> str:
     return "\n".join(lines)
 
 
-def thresholds_as_text(naming: Naming, precision: float) -> str:
-    """Each label's threshold and what it leaves, as plain text."""
+def thresholds_as_text(naming: Naming, precision: float, own: Naming | None) -> str:
+    """Each label's threshold and what it leaves, as plain text; and what the model file's own thresholds leave."""
     wide = max(9, *(len(label) for label in naming.thresholds))
     lines = [
         f"  named only where right at least {precision:.0%} of the time, else uncertain",
@@ -48,6 +48,8 @@ def thresholds_as_text(naming: Naming, precision: float) -> str:
             f"  {_percent(each['precision']):>9}"
         )
     lines.append(f"  {'together':<{wide}}  {'':9}  {naming.coverage:>6.1%}  {_percent(naming.accuracy):>9}")
+    if own:
+        lines.append(f"  by the model file's own: {own.coverage:.1%} named, {_percent(own.accuracy)} of these rightly")
     return "\n".join(lines)
 
 

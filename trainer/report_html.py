@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import figures, robustness
-from trainer.examination import COVERAGES, OWN_TEMPERATURE, Curve, Examination
+from trainer.examination import COVERAGES, OWN_TEMPERATURE, Curve, Examination, Mistake
 from trainer.report_page import drawing, image, page, paragraph, side_by_side, table
 
 
@@ -158,13 +158,22 @@ def _thresholds(found: Examination, about: About) -> str:
         for label, each in naming.to_dict()["classes"].items()
     ]
     rows.append(("together", "", f"{found.evaluation.count:,}", _share(naming.coverage), _share(naming.accuracy)))
-    return table(("answer", "named from", "answers", "of them named", "right when named"), rows) + paragraph(
+    own = ""
+    if found.own_naming:
+        named = [f"{label} {threshold:.3f}" for label, threshold in found.own_naming.thresholds.items()]
+        own = paragraph(
+            f"The model file has thresholds of its own, by which a Pi goes: {', '.join(named)}. By these and its own "
+            f"temperature {found.own_naming.coverage:.1%} of the faces are named, {_share(found.own_naming.accuracy)} "
+            "of these rightly."
+        )
+    told = paragraph(
         "An answer is named from the lowest confidence at which such answers were right at least "
         f"{found.precision:.0%} of the time on the validation split; below it the face is “uncertain”. An answer that "
         f"is rare there takes the threshold of all answers together. So {naming.coverage:.1%} of the faces of the "
         f"{about.split} split are named, {_share(naming.accuracy)} of these rightly; naming all would be right "
         f"{found.evaluation.accuracy:.1%} of the time. mien-export convert puts such thresholds into the model file."
     )
+    return table(("answer", "named from", "answers", "of them named", "right when named"), rows) + told + own
 
 
 def _robustness(found: Examination) -> str:
@@ -294,9 +303,13 @@ def _map(found: Examination, label: int, most: float) -> str:
 def _mistakes(found: Examination, faces: NDArray[np.uint8] | None) -> str:
     if not found.mistakes:
         return paragraph("There are none.")
-    rows = [(f"{each.row}", each.truth, each.answer, f"{each.confidence:.1%}") for each in found.mistakes]
+
+    def where(each: Mistake) -> str:
+        return each.file or f"{each.row}"
+
+    rows = [(where(each), each.truth, each.answer, f"{each.confidence:.1%}") for each in found.mistakes]
     half = (len(rows) + 1) // 2
-    head = ("row", "truth", "answer", "confidence")
+    head = ("picture" if found.mistakes[0].file else "row", "truth", "answer", "confidence")
     tables = side_by_side([table(head, part) for part in (rows[:half], rows[half:]) if part])
     asked = " Their pictures are shown only where --show-faces asks for them."
     shown = ""
@@ -306,8 +319,8 @@ def _mistakes(found: Examination, faces: NDArray[np.uint8] | None) -> str:
             (
                 image(
                     figures.png(faces[each.place], times=2),
-                    f"The face in row {each.row}",
-                    f"row {each.row}: {each.truth}, taken for {each.answer}",
+                    f"The face in {head[0]} {where(each)}",
+                    f"{head[0]} {where(each)}: {each.truth}, taken for {each.answer}",
                 )
                 for each in found.mistakes
             ),

@@ -142,6 +142,16 @@ def test_labels_without_a_training_image_are_told_with_what_leaves_them_out(make
     assert "no training image" not in capsys.readouterr().err
 
 
+def test_a_folder_of_photos_and_not_of_faces_is_told_of(tmp_path, capsys):
+    for side, told in ((399, False), (400, True)):
+        for number in range(40):
+            folder = tmp_path / str(side) / ("happy", "sad")[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{number}.png"), np.full((side, 500), number, np.uint8))
+        load(tmp_path / str(side), size=32, cache=False)
+        assert ("mien-train prepare finds and cuts" in capsys.readouterr().err) is told
+
+
 @pytest.mark.trainer
 def test_a_folder_has_the_labels_of_its_folders_and_what_is_for_a_network_has_that_ones(make_folders, tmp_path, capsys):
     make_folders(tmp_path, ("sad", "happy"), 20)

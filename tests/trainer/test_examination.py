@@ -98,6 +98,25 @@ def test_the_worst_mistakes_are_named_by_row_and_worst_first(found, band_classif
         assert each.confidence == pytest.approx(shares[each.place].max())
 
 
+def test_mistakes_bear_their_files_names_only_where_these_are_given(found, band_classifier, split, validation):
+    assert {each.file for each in found.mistakes} == {""}
+    assert all("file" not in each for each in found.to_dict()["worst_mistakes"])
+    files = [f"happy/{row}.png" for row in range(1000 + len(split))]
+    named = examine(band_classifier, split, validation, samples=7, files=files)
+    assert [each.file for each in named.mistakes] == [f"happy/{each.row}.png" for each in named.mistakes]
+    assert [each["file"] for each in named.to_dict()["worst_mistakes"]] == [each.file for each in named.mistakes]
+
+
+def test_the_model_file_s_own_thresholds_are_scored_by_its_own_temperature(found, band_classifier, split):
+    shares = probabilities(band_classifier.logits(split.images, None), 2.0)
+    sure = shares.argmax(axis=1) != FER2013_LABELS.index("sad")  # of which it is never sure enough
+    right = shares.argmax(axis=1) == split.labels
+    assert 0 < sure.mean() < 1
+    told = found.to_dict()["own_thresholds"]
+    assert told["coverage"] == pytest.approx(sure.mean(), abs=1e-5)
+    assert told["accuracy"] == pytest.approx(right[sure].mean(), abs=1e-5)
+
+
 def test_the_bar_runs_to_its_end(told):
     _, steps = told
     assert steps == sorted(steps)
@@ -112,7 +131,7 @@ def test_validation_itself_is_asked_only_once(band_classifier, validation):
         asked.append(len(images))
         return band_classifier.logits(images, progress)
 
-    counting = Classifier(Path("x"), FER2013_LABELS, "float", None, {}, logits)
+    counting = Classifier(Path("x"), FER2013_LABELS, "float", None, None, {}, logits)
     found = examine(counting, validation, validation, samples=7)
     assert asked.count(len(validation)) == 1
     assert OWN_TEMPERATURE not in found.reliabilities

@@ -175,7 +175,7 @@ def test_a_network_to_go_on_from_that_is_not_there_or_too_small_is_refused_befor
     assert main([*command, "shipped"]) == 64
     assert "can be cut out of" in capsys.readouterr().err
     assert main(["fit", str(drawn_npz), "--preset", "cut", "--width", "1.25"]) == 64
-    assert "(conv does not fit); name the same network, or a wider" in capsys.readouterr().err
+    assert "(conv does not fit); it takes the same network, or a wider" in capsys.readouterr().err
     assert not runs.exists()
 
 
@@ -224,6 +224,31 @@ def test_a_network_of_ours_to_start_from_is_not_handed_on_to_the_teachers(runs, 
 def test_what_would_do_nothing_is_refused(runs, drawn_npz, capsys, options, message):
     assert main(["fit", str(drawn_npz), *options]) == 64
     assert message in capsys.readouterr().err
+    assert not runs.exists()
+
+
+def test_all_that_will_be_trained_is_told_first_and_weights_are_looked_for_before_the_data(runs, drawn_npz, capsys):
+    assert main(["fit", str(drawn_npz), "--preset", "taught", "--votes", "none"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "trainings, each in a folder of its own:"
+    assert lines[1].startswith("  plain: ")
+    assert lines[1].endswith(", in runs/plain")
+    assert main(["fit", "none.npz", "--weights", "typo.h5"]) == 66
+    assert "typo.h5: no such weights file" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_where_the_finished_epochs_are(runs, drawn_npz, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "fit", stop)
+    assert main(["fit", str(drawn_npz), "--weights", "none", "--out", "runs/x"]) == 130
+    assert "stopped; runs/x keeps every finished epoch, and the same command goes on" in capsys.readouterr().err
+
+
+def test_a_network_of_another_shape_to_go_on_from_tells_its_own(runs, drawn_npz, capsys):
+    assert main(["fit", str(drawn_npz), "--weights", "small"]) == 64
+    assert "mien-small.tflite is of --backbone mobilenet_v1 --width 0.5 --blocks 11" in capsys.readouterr().err
     assert not runs.exists()
 
 

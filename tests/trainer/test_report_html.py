@@ -129,6 +129,8 @@ def test_it_says_the_figures_that_json_says(page, found):
     shown += [f"{coverage} {accuracy:.2%}" for coverage, accuracy in told["risk_coverage"]["accuracy_at"].items()]
     for label, each in told["thresholds"]["classes"].items():
         shown.append(f"{label} {each['threshold']:.3f} {each['answers']} {each['coverage']:.1%}")
+    own = told["own_thresholds"]
+    shown.append(f"{own['coverage']:.1%} of the faces are named, {own['accuracy']:.1%} of these rightly")
     for name, levels in told["robustness"].items():
         shown.append(name + "".join(f" {each['accuracy']:.1%} · {each['macro_f1']:.3f}" for each in levels))
     for each in told["face_size"] + told["jitter"]:

@@ -362,12 +362,15 @@ def test_an_epoch_that_cannot_be_written_says_so_and_leaves_the_ones_before(draw
 
 
 def test_a_loss_that_is_no_number_is_told_by_its_step(drawn, tmp_path):
-    watch = callbacks.StopAtNaN(run_folder.RunState(tmp_path, SETTINGS, drawn))
-    watch.on_epoch_begin(4)
-    for batch, loss in enumerate([1.0, 0.9, float("nan")]):
-        watch.on_train_batch_end(batch, {"loss": loss})
-    with pytest.raises(BadDataError, match=r"the loss is not a number at step 3 of epoch 5; lower .* No epoch was"):
-        watch.on_train_batch_end(3, {"loss": 1.0})
+    for phase, rate in (("head", "--head-learning-rate"), ("all", "--learning-rate")):
+        watch = callbacks.StopAtNaN(run_folder.RunState(tmp_path, SETTINGS, drawn), phase=phase)
+        watch.on_epoch_begin(4)
+        for batch, loss in enumerate([1.0, 0.9, float("nan")]):
+            watch.on_train_batch_end(batch, {"loss": loss})
+        with pytest.raises(
+            BadDataError, match=rf"the loss is not a number at step 3 of epoch 5; lower {rate}, .* No epoch was"
+        ):
+            watch.on_train_batch_end(3, {"loss": 1.0})
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(drawn, tmp_path):
@@ -378,7 +381,8 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_epoch(dra
         fit(drawn, settings, tmp_path)
     good = len(history(tmp_path))
     assert 1 <= good < 6
-    assert str(caught.value).endswith(f"The last good checkpoint is epoch {good}")
+    kept = tmp_path / f"resume-{good:04d}.weights.h5"
+    assert str(caught.value).endswith(f"The last good checkpoint is epoch {good}, {kept}")
     assert f"--weights {tmp_path / 'model.keras'}, the best network so far" in str(caught.value)
     assert all(np.isfinite(epoch["loss"]) for epoch in history(tmp_path))
     assert all(np.isfinite(value).all() for value in values(tmp_path / f"resume-{good:04d}.weights.h5").values())
