@@ -215,8 +215,8 @@ def deal(found: Found, shares: Sequence[float], seed: int) -> None:
         advice = (
             "keep each photo once, under one label"
             if found.faces
-            else "frontal faces are found, --min-face 0.03 finds smaller ones, and --whole takes each photo as one face "
-            "that is cut out already"
+            else "frontal faces are found, --min-face 0.03 finds smaller ones, and --whole takes each photo as one "
+            "face that is cut out already"
         )
         raise BadDataError(f"not one face is left ({why}); {advice}")
     names = sorted({face.photo.label for face in kept})
