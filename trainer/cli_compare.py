@@ -165,7 +165,9 @@ def _compare(args: argparse.Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr):  # Keras tells of its downloads
         compare_plan.begin(jobs, args.size)
         results = [
-            _finish(job, dataset, f"{number} of {len(jobs)}, {job.name}", log if args.final else None)
+            _finish(
+                job, dataset, f"{number} of {len(jobs)}, {job.name}", _alone(args, job), log if args.final else None
+            )
             for number, job in enumerate(jobs, start=1)
         ]
     data = compare.describe_data(dataset)
@@ -175,13 +177,20 @@ def _compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def _finish(job: Job, dataset: Dataset, title: str, log: Path | None) -> dict[str, Any]:
+def _alone(args: argparse.Namespace, job: Job) -> str:
+    """The command that repeats one training of a comparison."""
+    one = {"presets": [job.preset.name], "split": job.split, "model": [], "markdown": None, "png": None}
+    return _repeatable(argparse.Namespace(**vars(args) | one))
+
+
+def _finish(job: Job, dataset: Dataset, title: str, command: str, log: Path | None) -> dict[str, Any]:
     """A training's result: read where it is there, else worked for; and on stderr what is to be known of it.
 
     Args:
         job: the training.
         dataset: as it was read.
         title: says which one it is.
+        command: repeats it.
         log: where a look at the test split is noted; None: the result is without that split.
     """
     from trainer import compare, model_log
@@ -190,7 +199,8 @@ def _finish(job: Job, dataset: Dataset, title: str, log: Path | None) -> dict[st
     before = job.result
     if before and log and "test" not in before:
         before = None
-    result = before or compare.run(job, dataset, bar=partial(progress_bar, at_once=True), say=_say, look=look)
+    bar = partial(progress_bar, at_once=True)
+    result = before or compare.run(job, dataset, bar=bar, say=_say, look=look, command=command)
     if log is None:
         result.pop("test", None)  # an earlier look's
     name, scored = ("test", result["test"]) if log else ("validation", result["validation"])

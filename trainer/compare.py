@@ -51,7 +51,7 @@ PHASE = "all"
 
 
 def run(
-    job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None], look: Look | None = None
+    job: Job, dataset: Dataset, *, bar: Bar, say: Callable[[str], None], look: Look | None = None, command: str = ""
 ) -> dict[str, Any]:
     """Train, or go on training, and write `result.json`.
 
@@ -62,6 +62,7 @@ def run(
         say: told of each finished epoch.
         look: told of the figures on the test split, before anybody else; None: it stays shut, and the weights are kept
             for who will open it.
+        command: the command that repeats the training, for that note.
 
     Returns:
         What is in `result.json`.
@@ -86,7 +87,7 @@ def run(
         told = _circumstances(job, dataset, network, epochs.history)
         figures = _figures(job, network, dataset, SPLITS if look else SPLITS[:-1])
         if look:
-            look(_entry(job, dataset, figures["test"], told["commit"]))
+            look(_entry(job, dataset, figures["test"], {"command": command, "commit": told["commit"]}))
         result = {**told, "notes": notes, **{name: each.to_dict() for name, each in figures.items()}}
         write_whole(job.folder / "result.json", json.dumps(result, indent=1).encode())
         if look:
@@ -269,15 +270,10 @@ def _figures(job: Job, network: keras.Model, dataset: Dataset, splits: Sequence[
     return figures
 
 
-def _entry(job: Job, dataset: Dataset, result: Evaluation, commit: str) -> model_log.Entry:
+def _entry(job: Job, dataset: Dataset, result: Evaluation, told: dict[str, str]) -> model_log.Entry:
     """A paper's network in the model log: its file is not kept, and nothing was cleaned out of its training."""
-    told = {
-        "command": f"mien-train compare {dataset.name} --presets {job.preset.name} --split {job.split}",
-        "seed": job.asked["seed"],
-        "commit": commit,
-        "left_out_of_training": {},
-    }
-    return model_log.Entry(job.name, "not kept", "float", dataset.name, result, {"provenance": told})
+    provenance = {**told, "seed": job.asked["seed"], "left_out_of_training": {}}
+    return model_log.Entry(job.name, "not kept", "float", dataset.name, result, {"provenance": provenance})
 
 
 def evaluate_model(path: Path, dataset: Dataset) -> tuple[dict[str, Any], model_log.Entry]:

@@ -509,6 +509,7 @@ def test_the_command_prints_draws_writes_and_trains_nothing_twice(drawn_npz, tmp
     assert again.err.count("finished before") == 3
     looks = [line for line in (tmp_path / "log.md").read_text().splitlines() if "not kept" in line]
     assert [line.split(" | ")[1] for line in looks] == ["small-official", "random-official", "random-paper"]
+    assert "| mien-train compare drawn.npz --presets random --split paper --epochs 1 --size 32 --final |" in looks[2]
     told = json.loads(again.out)
     assert [each["split"] for each in told["results"]] == ["official", "official", "paper"]
     assert told["data"]["images"]["test"] == 35
