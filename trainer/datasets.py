@@ -111,12 +111,13 @@ def load_dataset(
             raise InputNotFoundError(
                 f"{source}: no such file or folder; name fer2013.csv, icml_face_data.csv, an .npz or a folder of images"
             )
-        (names, images, labels, usage), key, files, warning = _read(source, size, cache, progress)
+        (names, images, labels, usage), files, warning = _read(source, size, cache, progress)
     except OSError as error:
         if isinstance(error, MienError):
             raise
         raise InputNotFoundError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
-    usage = _complete_usage(usage, labels, key)
+    # What each image is told from the others by, whatever `size` is.
+    usage = _complete_usage(usage, labels, lambda row: os.fsencode(files[row]) if files else images[row].tobytes())
     everything = Split(_resize_all(images, size), labels, np.arange(len(labels), dtype=np.int64))
     train, validation, test = _parts(source.name, everything, usage)
     dataset = Dataset(source.name, names, train, validation, test, copied_in(train, test), {}, warning, files=files)
@@ -140,21 +141,24 @@ def _unlike_fer2013(dataset: Dataset) -> str:
     )
 
 
-def _read(source: Path, size: int, cache: bool, progress: Progress | None) -> tuple[Raw, Key, tuple[str, ...], str]:
-    """What is there, by what each image is told from the others, whatever `size` is, a folder's files, a warning."""
+def _read(source: Path, size: int, cache: bool, progress: Progress | None) -> tuple[Raw, tuple[str, ...], str]:
+    """What is there; of a folder its files, in the order of the images, and a warning where they are no faces."""
     if source.is_dir():
         raw, files, side = read_folders(source, size, progress)
-        warning = "" if side < LARGE_FOR_A_FACE else (
-            f"{source.name}: half of its pictures have {side} pixels or more a side; where they are photos and not "
-            "faces cut out of them, mien-train prepare finds and cuts those"
-        )  # fmt: skip
-        return raw, lambda row: os.fsencode(files[row]), tuple(str(file) for file in files), warning
+        return raw, tuple(map(str, files)), _too_large(source.name, side)
     if source.suffix.lower() == ".npz":
-        raw = read_npz(source)
-    else:
-        read = partial(read_csv, source, progress)
-        raw = cached(source, read) if cache else read()
-    return raw, lambda row: raw[1][row].tobytes(), (), ""
+        return read_npz(source), (), ""
+    read = partial(read_csv, source, progress)
+    return cached(source, read) if cache else read(), (), ""
+
+
+def _too_large(name: str, side: int) -> str:
+    if side < LARGE_FOR_A_FACE:
+        return ""
+    return (
+        f"{name}: half of its pictures have {side} pixels or more a side; where they are photos and not faces cut out "
+        "of them, mien-train prepare finds and cuts those"
+    )
 
 
 def _parts(name: str, everything: Split, usage: NDArray[np.int8]) -> tuple[Split, Split, Split]:

@@ -28,8 +28,8 @@ HEADING = """\
 # Model log
 
 Looks at a test split (FER2013's PrivateTest), oldest first; nothing is chosen by these figures. `--final` of
-`mien-train evaluate` and `compare`, of `mien-export verify`, of `benchmarks.seeds` and of `benchmarks.shipped_model`
-adds a line by itself.
+`mien-train evaluate` and `compare`, of `mien-export verify`, and of `benchmarks.seeds`, `benchmarks.shipped_model` and
+`benchmarks.near_copies` adds a line by itself.
 
 """
 COLUMNS = (
